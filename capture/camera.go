@@ -1,0 +1,324 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The supervisor's times.
+const (
+	firstFrameIn  = 10 * time.Second       // from the start of a source, and while the frame rate is unknown
+	stallAtLeast  = 3 * time.Second        // without a frame
+	stallFrames   = 10                     // frame intervals without a frame
+	stopIn        = 3 * time.Second        // a cancelled source is given to return
+	backOffFirst  = 500 * time.Millisecond // doubled after each failure …
+	backOffMost   = 30 * time.Second       // … up to this
+	backOffLeast  = 100 * time.Millisecond // whatever the jitter says
+	steadyAfter   = time.Minute            // live for so long, a camera starts again at backOffFirst
+	logDroppedGap = time.Second
+)
+
+// Camera keeps one source alive for as long as its configuration lasts: it
+// runs the source, restarts it with back-off when it fails or its frames stop
+// advancing, and makes one continuous stream out of the pieces.
+type Camera struct {
+	// OnChange, where set, is called after State's Phase, Code or Tracks have
+	// changed, from any goroutine and outside locks. It must not block. Set
+	// it before Run.
+	OnChange func()
+
+	cfg  Config
+	kind string
+	src  Source
+	sink Sink
+	log  *slog.Logger
+
+	mu        sync.Mutex // guards all below; held for no call out
+	phase     Phase
+	since     time.Time
+	code      Code
+	reason    string
+	encoder   string
+	tracks    []*track // as last described
+	known     []*track // every (kind, layer) ever described
+	lastFrame time.Time
+	progress  time.Time     // when a frame that counts as a sign of life came
+	interval  time.Duration // between those, smoothed; 0 while unknown
+	restarts  map[Code]uint64
+	keyframes uint64
+	dropped   uint64
+}
+
+// New checks the configuration and makes a camera that runs src and delivers
+// to sink. It starts nothing.
+func New(cfg Config, src Source, sink Sink, log *slog.Logger) (*Camera, error) {
+	if cfg.ID == "" {
+		return nil, errors.New("camera without an id")
+	}
+	if src == nil || sink == nil || log == nil {
+		return nil, fmt.Errorf("camera %q: source, sink and log are needed", cfg.ID)
+	}
+	kind, _, _ := strings.Cut(cfg.Source, ":")
+	return &Camera{
+		cfg: cfg, kind: kind, src: src, sink: sink, log: log.With("camera", cfg.ID),
+		phase: Starting, since: time.Now(), restarts: map[Code]uint64{},
+	}, nil
+}
+
+// Run keeps the source alive until ctx is done; then it returns nil once the
+// source has ended, or after 3 s if the source does not. Call it once.
+func (c *Camera) Run(ctx context.Context) error {
+	for failures := 0; ; {
+		started := time.Now()
+		err := c.attempt(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if live := c.liveFor(started); live >= steadyAfter {
+			failures = 0
+		}
+		code := CodeOf(err)
+		wait := backOff(code, failures)
+		failures++
+		c.failed(code, err, wait)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// attempt runs the source once and says why it ended.
+func (c *Camera) attempt(parent context.Context) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	g := &gate{c: c, fail: cancel, started: time.Now()}
+	c.mu.Lock()
+	c.progress = time.Time{}
+	c.mu.Unlock()
+
+	ended := make(chan error, 1)
+	go func() { ended <- c.runSource(ctx, g) }()
+
+	// Looked at no later than the shortest patience, a stall is seen in time.
+	watch := time.NewTimer(stallAtLeast)
+	defer watch.Stop()
+	for {
+		select {
+		case err := <-ended:
+			g.closed.Store(true)
+			return whyEnded(ctx, err)
+		case <-ctx.Done():
+			g.closed.Store(true)
+			c.awaitStopped(parent, context.Cause(ctx), ended)
+			return context.Cause(ctx)
+		case <-watch.C:
+			left, why := c.untilStall(g.started, time.Now())
+			if left > 0 {
+				watch.Reset(min(left, stallAtLeast))
+				continue
+			}
+			g.closed.Store(true)
+			c.setPhase(Stalled, CodeStalled, why)
+			cancel(Errorf(CodeStalled, "%s", why))
+		}
+	}
+}
+
+// runSource turns a panic into an error with its place.
+func (c *Camera) runSource(ctx context.Context, g *gate) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = Errorf(CodeProtocol, "panic at %s: %v", panicPlace(), v)
+		}
+	}()
+	return c.src.Run(ctx, g)
+}
+
+// whyEnded prefers the supervisor's reason for cancelling over what the
+// source made of it.
+func whyEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err == nil {
+		return Errorf(CodeUnplugged, "the source ended")
+	}
+	return err
+}
+
+// awaitStopped waits for a cancelled source. One that does not return is
+// never doubled: the camera waits for it, however long, and says so. Only the
+// end of the camera itself leaves it behind, after stopIn.
+func (c *Camera) awaitStopped(parent context.Context, cause error, ended <-chan error) {
+	late := time.NewTimer(stopIn)
+	defer late.Stop()
+	select {
+	case <-ended:
+		return
+	case <-late.C:
+	}
+	c.log.Error("source does not stop", "after", stopIn, "cause", cause)
+	if parent.Err() != nil {
+		return
+	}
+	c.setPhase(Stalled, CodeOf(cause), cause.Error()+"; the source does not stop")
+	select {
+	case <-ended:
+	case <-parent.Done():
+	}
+}
+
+func panicPlace() string {
+	pc := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pc[:runtime.Callers(3, pc)])
+	panicking := false
+	for {
+		f, more := frames.Next()
+		if strings.HasPrefix(f.Function, "runtime.") {
+			panicking = true
+		} else if panicking {
+			return fmt.Sprintf("%s:%d", f.File[strings.LastIndexByte(f.File, '/')+1:], f.Line)
+		}
+		if !more {
+			return "an unknown place"
+		}
+	}
+}
+
+// untilStall is how long the source may still go without a frame.
+func (c *Camera) untilStall(started, now time.Time) (time.Duration, string) {
+	c.mu.Lock()
+	last, interval := c.progress, c.interval
+	c.mu.Unlock()
+	if last.IsZero() {
+		return started.Add(firstFrameIn).Sub(now), fmt.Sprintf("no frame within %v", firstFrameIn)
+	}
+	patience := firstFrameIn
+	if interval > 0 {
+		patience = max(stallAtLeast, stallFrames*interval)
+	}
+	return last.Add(patience).Sub(now), fmt.Sprintf("no frame for %v", patience.Round(time.Millisecond))
+}
+
+// backOff is full jitter over a ceiling that doubles; what this box cannot do
+// waits at the slow end, in its upper half.
+func backOff(code Code, failures int) time.Duration {
+	if isUnmet(code) {
+		return backOffMost/2 + rand.N(backOffMost/2)
+	}
+	ceiling := backOffMost
+	if failures < 6 {
+		ceiling = min(backOffMost, backOffFirst<<failures)
+	}
+	return max(backOffLeast, rand.N(ceiling))
+}
+
+// isUnmet tells what will not go away by itself.
+func isUnmet(code Code) bool { return code == CodeEncoder || code == CodeDenied }
+
+func (c *Camera) failed(code Code, err error, wait time.Duration) {
+	phase := Offline
+	switch {
+	case code == CodeStalled:
+		phase = Stalled
+	case isUnmet(code):
+		phase = Unmet
+	}
+	c.mu.Lock()
+	c.restarts[code]++
+	repeated := c.phase == phase && c.code == code && phase != Stalled
+	c.mu.Unlock()
+	level := slog.LevelWarn // once; then State counts
+	if repeated {
+		level = slog.LevelDebug
+	}
+	c.log.Log(context.Background(), level, "camera failed", "code", code, "err", err, "retry", wait.Round(time.Millisecond))
+	c.setPhase(phase, code, err.Error())
+}
+
+// liveFor is how long the attempt that began at started was live.
+func (c *Camera) liveFor(started time.Time) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.progress.IsZero() {
+		return 0
+	}
+	return c.progress.Sub(started)
+}
+
+// setPhase records a change and tells of it.
+func (c *Camera) setPhase(p Phase, code Code, reason string) {
+	c.mu.Lock()
+	changed := c.phase != p || c.code != code
+	if c.phase != p {
+		c.since = time.Now()
+	}
+	c.phase, c.code, c.reason = p, code, reason
+	c.mu.Unlock()
+	if changed {
+		c.changed()
+	}
+}
+
+func (c *Camera) changed() {
+	if c.OnChange != nil {
+		c.OnChange()
+	}
+}
+
+// Keyframe asks the source for a keyframe of a layer and returns at once. Any
+// goroutine may call it; the caller limits how often.
+func (c *Camera) Keyframe(layer int) {
+	c.mu.Lock()
+	c.keyframes++
+	c.mu.Unlock()
+	c.src.Keyframe(layer)
+}
+
+// Config is what the camera was made with.
+func (c *Camera) Config() Config { return c.cfg }
+
+// State is the camera at this moment. Any goroutine may call it; the value
+// belongs to the caller.
+func (c *Camera) State() State {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := State{
+		ID: c.cfg.ID, Kind: c.kind,
+		Phase: c.phase, Since: c.since, Code: c.code, Reason: c.reason,
+		Encoder: c.encoder, LastFrame: c.lastFrame,
+		Restarts: maps.Clone(c.restarts), Keyframes: c.keyframes, Dropped: c.dropped,
+	}
+	for _, t := range c.tracks {
+		s.Tracks = append(s.Tracks, t.Track)
+		s.Frames = append(s.Frames, t.frames)
+		s.Bytes = append(s.Bytes, t.bytes)
+		fps, bitrate := t.recent.rates(now)
+		s.FPS = append(s.FPS, fps)
+		s.Bitrate = append(s.Bitrate, bitrate)
+	}
+	return s
+}
+
+// trackOf finds what is known of a kind and layer, so that counters and time
+// go on when a source starts anew. The caller holds mu.
+func (c *Camera) trackOf(d Track) *track {
+	i := slices.IndexFunc(c.known, func(t *track) bool { return t.Kind == d.Kind && t.Layer == d.Layer })
+	if i < 0 {
+		c.known = append(c.known, &track{Track: d})
+		return c.known[len(c.known)-1]
+	}
+	return c.known[i]
+}

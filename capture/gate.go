@@ -1,0 +1,215 @@
+package capture
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// maxTracks bounds what a source may describe.
+const maxTracks = 8
+
+// maxJump is how far a frame's RTP time may stray from the clock on the wall
+// between two frames before the camera's clock is taken to have been reset.
+const maxJump = 10 * time.Second
+
+// gate is the sink of one run of a source. It checks what the source hands
+// over, counts it, and moves its RTP time onto the camera's timeline.
+type gate struct {
+	c       *Camera
+	fail    func(error) // ends this run
+	started time.Time
+	closed  atomic.Bool // the run is over: what a source still sends is dropped
+
+	// Owned by the source's goroutine.
+	tracks   []*track
+	live     bool
+	lost     bool // a frame was dropped here
+	frame    Frame
+	warnedAt time.Time
+}
+
+// track is one encoding over all runs of its source. Guarded by Camera.mu,
+// but for the timeline, which the source's goroutine owns: one runs at a time.
+type track struct {
+	Track
+	frames, bytes uint64
+	recent        window
+
+	// timeline
+	run     *gate     // that offset belongs to
+	offset  uint32    // from the source's RTP time to ours
+	rtpTime uint32    // ours, of the last frame
+	at      time.Time // when that came
+}
+
+// Describe implements [Sink].
+func (g *gate) Describe(tracks []Track) {
+	if g.closed.Load() {
+		return
+	}
+	if err := checkTracks(tracks); err != nil {
+		g.fail(err)
+		return
+	}
+	c := g.c
+	c.mu.Lock()
+	before := c.tracks
+	g.tracks = make([]*track, len(tracks))
+	same := len(before) == len(tracks)
+	for i, d := range tracks {
+		t := c.trackOf(d)
+		same = same && before[i] == t && t.Track == d
+		if t.ClockRate != d.ClockRate {
+			t.run = nil // its offset counts other ticks
+		}
+		t.Track = d
+		g.tracks[i] = t
+	}
+	c.tracks = g.tracks
+	c.encoder = encoderOf(c.src)
+	c.mu.Unlock()
+	if same {
+		return
+	}
+	c.sink.Describe(tracks)
+	c.changed()
+}
+
+func checkTracks(tracks []Track) error {
+	if len(tracks) == 0 || len(tracks) > maxTracks {
+		return Errorf(CodeProtocol, "%d tracks", len(tracks))
+	}
+	for i, t := range tracks {
+		if (t.Kind != Video && t.Kind != Audio) || t.Codec == "" || t.ClockRate == 0 || t.Layer < 0 {
+			return Errorf(CodeProtocol, "track %d: kind %q, layer %d, codec %q, clock rate %d", i, t.Kind, t.Layer, t.Codec, t.ClockRate)
+		}
+		twice := func(o Track) bool { return o.Kind == t.Kind && o.Layer == t.Layer }
+		if slices.ContainsFunc(tracks[:i], twice) {
+			return Errorf(CodeProtocol, "track %d: %s layer %d twice", i, t.Kind, t.Layer)
+		}
+	}
+	return nil
+}
+
+// encoderOf asks a source that encodes on the box by what; others pass on
+// what the camera encoded.
+func encoderOf(src Source) string {
+	if e, ok := src.(interface{ Encoder() string }); ok {
+		return e.Encoder()
+	}
+	return "camera"
+}
+
+// Frame implements [Sink].
+func (g *gate) Frame(f *Frame) {
+	if g.closed.Load() {
+		return
+	}
+	now := time.Now()
+	size, why := g.check(f)
+	if why != "" {
+		g.drop(now, why)
+		return
+	}
+	t := g.tracks[f.Track]
+	g.frame = *f
+	if g.frame.Captured.IsZero() {
+		g.frame.Captured = now
+	}
+	if t.run != g && !t.at.IsZero() || g.lost {
+		g.frame.Lost = true // the gap between two runs, or what was dropped here
+	}
+	g.lost = false
+	g.frame.RTPTime = t.onTimeline(g, f.RTPTime, now)
+	alive := g.count(t, size, now)
+	g.c.sink.Frame(&g.frame)
+	g.frame.Payloads = nil // the source's memory
+	if alive && !g.live {
+		g.live = true
+		g.c.log.Info("camera live", "after", now.Sub(g.started).Round(time.Millisecond))
+		g.c.setPhase(Live, "", "")
+	}
+}
+
+// check adds up the payload bytes, or says what is wrong with the frame.
+func (g *gate) check(f *Frame) (size int, why string) {
+	if f.Track < 0 || f.Track >= len(g.tracks) {
+		return 0, "of no described track"
+	}
+	if len(f.Payloads) == 0 {
+		return 0, "without payloads"
+	}
+	for _, p := range f.Payloads {
+		if len(p) == 0 {
+			return 0, "with an empty payload"
+		}
+		if len(p) > MaxPayload {
+			return 0, "with a payload too large"
+		}
+		size += len(p)
+	}
+	return size, ""
+}
+
+func (g *gate) drop(now time.Time, why string) {
+	g.lost = true
+	g.c.mu.Lock()
+	g.c.dropped++
+	n := g.c.dropped
+	g.c.mu.Unlock()
+	if now.Sub(g.warnedAt) >= logDroppedGap {
+		g.warnedAt = now
+		g.c.log.Warn("frame dropped on the way in: "+why, "dropped", n)
+	}
+}
+
+// count tells whether the frame is a sign of life: sound that goes on under a
+// frozen picture is none.
+func (g *gate) count(t *track, size int, now time.Time) bool {
+	c := g.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t.frames++
+	t.bytes += uint64(size)
+	t.recent.add(now, size)
+	c.lastFrame = now
+	if t.Kind != Video && slices.ContainsFunc(c.tracks, func(o *track) bool { return o.Kind == Video }) {
+		return false
+	}
+	if !c.progress.IsZero() {
+		c.interval = smooth(c.interval, now.Sub(c.progress))
+	}
+	c.progress = now
+	return true
+}
+
+// smooth is an average in which the newest value weighs an eighth.
+func smooth(old, sample time.Duration) time.Duration {
+	if old == 0 {
+		return sample
+	}
+	return old + (sample-old)/8
+}
+
+// onTimeline moves a source's RTP time onto the camera's: within a run by a
+// constant, from one run to the next by the time that passed between.
+func (t *track) onTimeline(g *gate, source uint32, now time.Time) uint32 {
+	passed := now.Sub(t.at)
+	rtpTime := source + t.offset
+	switch {
+	case t.at.IsZero(): // the first frame of all
+		t.offset, rtpTime = 0, source
+	case t.run != g || t.strayed(rtpTime, passed):
+		ticks := uint32(uint64(passed.Microseconds()) * uint64(t.ClockRate) / 1e6)
+		rtpTime = t.rtpTime + max(ticks, 1)
+		t.offset = rtpTime - source
+	}
+	t.run, t.rtpTime, t.at = g, rtpTime, now
+	return rtpTime
+}
+
+func (t *track) strayed(rtpTime uint32, passed time.Duration) bool {
+	moved := time.Duration(int32(rtpTime-t.rtpTime)) * time.Second / time.Duration(t.ClockRate)
+	return (moved - passed).Abs() > maxJump
+}

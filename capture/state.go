@@ -1,0 +1,35 @@
+package capture
+
+import "time"
+
+// Phase is where a camera is in its life.
+type Phase string
+
+// The phases.
+const (
+	Starting Phase = "starting" // first attempt, no frame yet
+	Live     Phase = "live"     // frames advance
+	Stalled  Phase = "stalled"  // connected, frames stopped; about to restart
+	Offline  Phase = "offline"  // the last attempt failed; another follows
+	Unmet    Phase = "unmet"    // cannot work on this box or build (no encoder, no such driver); still retried, slowly
+)
+
+// State is a camera as seen from outside, at one moment.
+type State struct {
+	ID        string
+	Kind      string // the source's scheme: rtsp, v4l2, file, pattern
+	Phase     Phase
+	Since     time.Time       // when the phase began
+	Code      Code            // why it is not live; empty while starting or live
+	Reason    string          // the same for people, without secrets
+	Encoder   string          // what encodes: "OpenH264 …", or "camera" for pass-through; empty before the first frame
+	Tracks    []Track         // as last described
+	LastFrame time.Time       // zero before the first
+	Frames    []uint64        // by track, since the process started
+	Bytes     []uint64        // payload bytes by track
+	FPS       []float64       // by track, over the last seconds
+	Bitrate   []float64       // bits/s by track, over the last seconds
+	Restarts  map[Code]uint64 // failures by reason
+	Keyframes uint64          // keyframes asked of the source
+	Dropped   uint64          // frames refused because they break Sink's contract
+}

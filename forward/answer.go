@@ -1,0 +1,132 @@
+package forward
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pion/ice/v4"
+)
+
+// cname names the box in RTCP and SDP (RFC 3550 §6.5.1).
+const cname = "edged"
+
+// answerParams is what an SDP answer says besides the offer.
+type answerParams struct {
+	sessionID   uint64
+	version     int // rises with each ICE restart (RFC 3264 §5)
+	ufrag, pwd  string
+	fingerprint string
+	candidates  []string // "candidate:…"
+	stream      string   // the camera's id
+	lanes       []*lane  // by selection
+}
+
+// answer writes the SDP answer (RFC 3264, RFC 9429 §5.3): the chosen m-lines
+// send, bundled on one transport; the others are refused.
+func answer(o *offer, chosen []selection, p answerParams) string {
+	var b strings.Builder
+	line := func(format string, a ...any) { fmt.Fprintf(&b, format+"\r\n", a...) }
+	setup := "passive"
+	if o.passive {
+		setup = "active"
+	}
+	var mids []string
+	for _, s := range chosen {
+		mids = append(mids, o.media[s.media].mid)
+	}
+	line("v=0")
+	line("o=- %d %d IN IP4 127.0.0.1", p.sessionID, p.version)
+	line("s=-")
+	line("t=0 0")
+	line("a=group:BUNDLE %s", strings.Join(mids, " "))
+	line("a=msid-semantic: WMS %s", p.stream)
+	for i, m := range o.media {
+		j := slices.IndexFunc(chosen, func(s selection) bool { return s.media == i })
+		if j < 0 {
+			formats := "0"
+			if m.kind == "application" {
+				formats = "webrtc-datachannel"
+			} else if len(m.formats) > 0 {
+				formats = strconv.Itoa(int(m.formats[0].pt))
+			}
+			line("m=%s 0 %s %s", m.kind, m.proto, formats)
+			line("c=IN IP4 0.0.0.0")
+			line("a=inactive")
+			if m.mid != "" {
+				line("a=mid:%s", m.mid)
+			}
+			continue
+		}
+		writeMedia(line, m, chosen[j], p, p.lanes[j], setup)
+	}
+	return b.String()
+}
+
+func writeMedia(line func(string, ...any), m offeredMedia, s selection, p answerParams, l *lane, setup string) {
+	formats := strconv.Itoa(int(s.pt))
+	if l.rtxPT != 0 {
+		formats += " " + strconv.Itoa(int(l.rtxPT))
+	}
+	line("m=%s 9 %s %s", m.kind, m.proto, formats)
+	line("c=IN IP4 0.0.0.0")
+	line("a=mid:%s", m.mid)
+	line("a=ice-ufrag:%s", p.ufrag)
+	line("a=ice-pwd:%s", p.pwd)
+	line("a=ice-options:trickle")
+	line("a=fingerprint:sha-256 %s", p.fingerprint)
+	line("a=setup:%s", setup)
+	line("a=sendonly")
+	line("a=rtcp-mux")
+	line("a=rtcp-rsize")
+	name := s.codec + "/" + strconv.Itoa(int(s.clockRate))
+	if s.channels != "" {
+		name += "/" + s.channels
+	}
+	line("a=rtpmap:%d %s", s.pt, name)
+	if s.fmtp != "" {
+		line("a=fmtp:%d %s", s.pt, s.fmtp)
+	}
+	for _, f := range []string{"nack", "nack pli", "ccm fir"} {
+		if slices.Contains(s.feedback, f) {
+			line("a=rtcp-fb:%d %s", s.pt, f)
+		}
+	}
+	if l.rtxPT != 0 {
+		line("a=rtpmap:%d rtx/%d", l.rtxPT, s.clockRate)
+		line("a=fmtp:%d apt=%d", l.rtxPT, s.pt)
+		line("a=ssrc-group:FID %d %d", l.ssrc, l.rtxSSRC)
+	}
+	line("a=msid:%s %s-%s", p.stream, p.stream, m.kind)
+	line("a=ssrc:%d cname:%s", l.ssrc, cname)
+	if l.rtxPT != 0 {
+		line("a=ssrc:%d cname:%s", l.rtxSSRC, cname)
+	}
+	for _, c := range p.candidates {
+		line("a=%s", c)
+	}
+	line("a=end-of-candidates")
+}
+
+// addCandidate hands a remote candidate to the agent. Candidates that the box
+// cannot use (mDNS names; the viewer's checks reach us anyway) are passed
+// over. Errors wrap ErrOffer.
+func addCandidate(agent *ice.Agent, text string) error {
+	text = strings.TrimSpace(strings.TrimPrefix(text, "a="))
+	if text == "" || text == "end-of-candidates" {
+		return nil
+	}
+	text = strings.TrimPrefix(text, "candidate:")
+	if fields := strings.Fields(text); len(fields) > 4 && strings.HasSuffix(strings.ToLower(fields[4]), ".local") {
+		return nil
+	}
+	c, err := ice.UnmarshalCandidate(text)
+	if err != nil {
+		return fmt.Errorf("%w: candidate: %w", ErrOffer, err)
+	}
+	if err := agent.AddRemoteCandidate(c); err != nil {
+		return fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	return nil
+}

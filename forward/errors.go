@@ -1,0 +1,34 @@
+package forward
+
+import (
+	"errors"
+	"strings"
+
+	"edged/capture"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrOffer: the SDP offer, or a candidate, cannot be read (HTTP 422).
+	ErrOffer = errors.New("bad offer")
+	// ErrFull: no more viewers are admitted now (HTTP 503, Retry-After).
+	ErrFull = errors.New("the box is full")
+	// ErrOffline: the camera has delivered no frame yet, so its codec is unknown (HTTP 503, Retry-After).
+	ErrOffline = errors.New("camera offline")
+	// ErrGone: the viewer or the SFU has ended.
+	ErrGone = errors.New("gone")
+)
+
+// CodecError says that viewer and camera have no codec in common (HTTP 406).
+type CodecError struct {
+	Camera []capture.Codec // what the camera delivers, with parameters where they matter
+	Viewer []string        // what the offer lists
+}
+
+func (e *CodecError) Error() string {
+	cam := make([]string, len(e.Camera))
+	for i, c := range e.Camera {
+		cam[i] = string(c)
+	}
+	return "no common codec: camera has " + strings.Join(cam, ", ") + "; viewer offers " + strings.Join(e.Viewer, ", ")
+}

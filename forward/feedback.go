@@ -1,0 +1,197 @@
+package forward
+
+import (
+	"time"
+
+	"github.com/pion/rtcp"
+)
+
+const (
+	resendGap   = 5 * time.Millisecond // a packet asked for again within this, or half the RTT, was asked for twice
+	resendRate  = 500                  // packets a second that a viewer may have sent again, besides
+	resendShare = 4                    // one in this many of what was sent
+	resendBurst = 600
+)
+
+// resent remembers when a packet was sent again.
+type resent struct {
+	lane *lane
+	seq  uint16
+	at   time.Time
+}
+
+// tokens is a token bucket of packets.
+type tokens struct {
+	left    float64
+	filled  time.Time
+	packets uint64 // sent when filled last
+}
+
+// take takes one token. It fills with time and with what was sent.
+func (t *tokens) take(now time.Time, packets uint64) bool {
+	if t.filled.IsZero() {
+		t.left, t.packets = resendBurst, packets
+	} else {
+		t.left += now.Sub(t.filled).Seconds()*resendRate + float64(packets-t.packets)/resendShare
+	}
+	t.left, t.filled, t.packets = min(t.left, resendBurst), now, packets
+	if t.left < 1 {
+		return false
+	}
+	t.left--
+	return true
+}
+
+// feedback handles one compound RTCP packet of the viewer (RFC 3550 §6,
+// RFC 4585, RFC 5104). What cannot be parsed is dropped.
+func (v *Viewer) feedback(packet []byte, now time.Time) {
+	packets, err := rtcp.Unmarshal(packet)
+	if err != nil {
+		return
+	}
+	for _, p := range packets {
+		switch p := p.(type) {
+		case *rtcp.TransportLayerNack:
+			v.nack(p, now)
+		case *rtcp.PictureLossIndication:
+			v.wantKeyframe(p.MediaSSRC)
+		case *rtcp.FullIntraRequest:
+			for _, f := range p.FIR {
+				v.wantKeyframe(f.SSRC)
+			}
+		case *rtcp.ReceiverReport:
+			v.reception(p.Reports, now)
+		case *rtcp.SenderReport:
+			v.reception(p.Reports, now)
+		}
+	}
+}
+
+// wantKeyframe is where a viewer's PLI or FIR arrives.
+func (v *Viewer) wantKeyframe(ssrc uint32) {
+	v.mu.Lock()
+	v.counts.PLIs++
+	track := -1
+	for i, l := range v.lanes {
+		if l.ssrc == ssrc {
+			track = v.chosen[i].track
+		}
+	}
+	v.mu.Unlock()
+	v.sfu.counters.plis.Add(1)
+	if track >= 0 {
+		v.stream.wantKeyframe(track)
+	}
+}
+
+// nack sends again what the viewer lacks (RFC 4585 §6.2.1), within bounds: a
+// viewer that asks for everything gets little more than its share.
+func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	l := v.laneLocked(p.MediaSSRC)
+	if l == nil {
+		return
+	}
+	gap := max(resendGap, v.counts.RTT/2)
+	var b batch
+	for _, pair := range p.Nacks {
+		pair.Range(func(seq uint16) bool {
+			v.counts.NACKs++
+			v.sfu.counters.nacks.Add(1)
+			r := &v.recent[seq%uint16(len(v.recent))]
+			if r.lane == l && r.seq == seq && now.Sub(r.at) < gap {
+				return true
+			}
+			if !v.budget.take(now, v.counts.Packets) {
+				return false
+			}
+			if ok, err := l.resend(seq, &b, v.seal); ok && err == nil {
+				*r = resent{lane: l, seq: seq, at: now}
+			}
+			return true
+		})
+	}
+	if len(b.ends) == 0 {
+		return
+	}
+	v.counts.RTX += uint64(len(b.ends))
+	v.sfu.counters.rtx.Add(uint64(len(b.ends)))
+	if remote := v.remote.Load(); remote != nil || v.queue.room() {
+		v.send(remote, &b)
+	}
+}
+
+func (v *Viewer) laneLocked(ssrc uint32) *lane {
+	for _, l := range v.lanes {
+		if l.ssrc == ssrc {
+			return l
+		}
+	}
+	return nil
+}
+
+// reception takes the reports on our lanes (RFC 3550 §6.4.1).
+func (v *Viewer) reception(reports []rtcp.ReceptionReport, now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, r := range reports {
+		l := v.laneLocked(r.SSRC)
+		if l == nil {
+			continue
+		}
+		v.counts.Loss = float64(r.FractionLost) / 256
+		v.counts.Lost = uint64(r.TotalLost & 0x7fffff)
+		v.counts.Jitter = time.Duration(r.Jitter) * time.Second / time.Duration(l.clockRate)
+		if r.LastSenderReport == 0 {
+			continue
+		}
+		// 16.16 fixed point seconds, modulo 2^32
+		rtt := uint32(ntp(now)>>16) - r.LastSenderReport - r.Delay
+		if d := time.Duration(rtt) * time.Second >> 16; d < time.Minute {
+			v.counts.RTT = d
+		}
+	}
+}
+
+// report sends a sender report for each lane that has sent (RFC 3550 §6.4.1).
+func (v *Viewer) report(now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var b batch
+	for _, l := range v.lanes {
+		if l.packets == 0 {
+			continue
+		}
+		since := max(0, now.Sub(l.lastCaptured))
+		sr := rtcp.SenderReport{
+			SSRC: l.ssrc, NTPTime: ntp(now), PacketCount: l.packets, OctetCount: l.octets,
+			RTPTime: l.lastTime + uint32(since.Seconds()*float64(l.clockRate)),
+		}
+		compound := rtcp.CompoundPacket{&sr, rtcp.NewCNAMESourceDescription(l.ssrc, cname)}
+		plain, err := compound.Marshal()
+		if err != nil {
+			continue
+		}
+		sealed, err := v.out.EncryptRTCP(nil, plain, nil)
+		if err != nil {
+			continue
+		}
+		b.buf = append(b.buf, sealed...)
+		b.ends = append(b.ends, len(b.buf))
+	}
+	if len(b.ends) == 0 {
+		return
+	}
+	if remote := v.remote.Load(); remote != nil {
+		v.sfu.egress.send(*remote, &b)
+	} else if v.queue.room() {
+		v.queue.put(&b)
+	}
+}
+
+// ntp is the 64-bit timestamp of RFC 5905 §6.
+func ntp(t time.Time) uint64 {
+	const toUnix = 2208988800
+	return uint64(t.Unix()+toUnix)<<32 | uint64(t.Nanosecond())<<32/uint64(time.Second)
+}

@@ -1,0 +1,127 @@
+package forward
+
+import (
+	"log/slog"
+	"math"
+	"testing"
+	"time"
+
+	"edged/capture"
+
+	"github.com/pion/rtcp"
+)
+
+var testTime = time.Unix(1_700_000_000, 0)
+
+// bench is a viewer whose packets go to a queue instead of a path.
+func bareViewer(t testing.TB) (*Viewer, *ring) {
+	t.Helper()
+	s := &SFU{log: slog.New(slog.DiscardHandler), joinTime: newHistogram(1), delay: newHistogram(1)}
+	st := newStream(s, "dock", func(int) {})
+	st.Describe([]capture.Track{{Kind: capture.Video, Codec: capture.H264, ClockRate: 90000}})
+	v := &Viewer{sfu: s, stream: st, queue: newQueue(), since: testTime, chosen: []selection{{format: videoFormat}}, cancel: func(error) {}}
+	v.lanes = []*lane{newLane(st.rings[0], 90000, videoFormat, testTime)}
+	v.out = srtpContext(t)
+	return v, st.rings[0]
+}
+
+func TestNACKIsBounded(t *testing.T) {
+	v, r := bareViewer(t)
+	feed(r, 0, 100, 200, testTime)
+	var b batch
+	v.pump(&b, testTime.Add(burstWait))
+	sent := v.counts.Packets
+	if sent != 200 {
+		t.Fatalf("%d packets sent", sent)
+	}
+	v.queue = newQueue() // the viewer has read them
+	all := rtcp.NackPairsFromSequenceNumbers(sequence(uint16(v.lanes[0].seq)-200, 200))
+	nack := &rtcp.TransportLayerNack{MediaSSRC: v.lanes[0].ssrc, Nacks: all}
+	v.nack(nack, testTime)
+	v.nack(nack, testTime) // at once again: the answers are still on their way
+	if v.counts.RTX != 200 {
+		t.Errorf("%d packets sent again, want each once", v.counts.RTX)
+	}
+	for i := range 1000 { // a storm of ten seconds
+		v.queue = newQueue()
+		v.nack(nack, testTime.Add(time.Duration(i)*10*time.Millisecond))
+	}
+	if most := uint64(resendBurst + 10*resendRate*2); v.counts.RTX > most {
+		t.Errorf("a storm of NACKs made the box send %d packets, at most %d are fair", v.counts.RTX, most)
+	}
+	v.nack(&rtcp.TransportLayerNack{MediaSSRC: 1, Nacks: all}, testTime) // nobody's
+}
+
+func sequence(from uint16, n int) []uint16 {
+	out := make([]uint16, n)
+	for i := range out {
+		out[i] = from + uint16(i)
+	}
+	return out
+}
+
+func TestReceptionMeasuresTheRoundTrip(t *testing.T) {
+	v, _ := bareViewer(t)
+	sent := testTime
+	arrived := testTime.Add(250 * time.Millisecond)
+	v.reception([]rtcp.ReceptionReport{{
+		SSRC: v.lanes[0].ssrc, FractionLost: 64, TotalLost: 7, Jitter: 900,
+		LastSenderReport: uint32(ntp(sent) >> 16), Delay: 65536 / 5,
+	}}, arrived)
+	if d := v.counts.RTT - 50*time.Millisecond; d.Abs() > time.Millisecond {
+		t.Errorf("RTT %v, want 50 ms", v.counts.RTT)
+	}
+	if v.counts.Loss != 0.25 || v.counts.Lost != 7 || v.counts.Jitter != 10*time.Millisecond {
+		t.Errorf("%+v", v.counts)
+	}
+	before := v.counts.RTT
+	v.reception([]rtcp.ReceptionReport{{SSRC: v.lanes[0].ssrc, LastSenderReport: 1, Delay: math.MaxUint32}}, arrived)
+	if v.counts.RTT != before {
+		t.Errorf("an impossible report set the RTT to %v", v.counts.RTT)
+	}
+}
+
+func FuzzFeedback(f *testing.F) {
+	for _, p := range []rtcp.Packet{
+		&rtcp.PictureLossIndication{MediaSSRC: 1}, &rtcp.TransportLayerNack{MediaSSRC: 1, Nacks: []rtcp.NackPair{{PacketID: 7, LostPackets: 0xffff}}},
+		&rtcp.ReceiverReport{Reports: []rtcp.ReceptionReport{{SSRC: 1, LastSenderReport: 9}}}, &rtcp.FullIntraRequest{FIR: []rtcp.FIREntry{{SSRC: 1}}},
+	} {
+		b, err := p.Marshal()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, r := bareViewer(t)
+		v.lanes[0].ssrc = 1
+		feed(r, 0, 10, 5, testTime)
+		var out batch
+		v.pump(&out, testTime)
+		v.feedback(b, testTime)
+		v.queue.mu.Lock()
+		defer v.queue.mu.Unlock()
+		if v.queue.bytes > queueBytes+1<<20 {
+			t.Fatalf("%d bytes queued", v.queue.bytes)
+		}
+	})
+}
+
+func TestKeyframeRequestsAreDebounced(t *testing.T) {
+	asked := 0
+	st := newStream(&SFU{}, "dock", func(int) { asked++ })
+	st.Describe([]capture.Track{{Kind: capture.Video, Codec: capture.H264, ClockRate: 90000}})
+	now := testTime
+	for range 1000 { // ten seconds, a request each 10 ms, each answered at once
+		st.wantKeyframe(0)
+		before := asked
+		st.askKeyframes(now)
+		if asked > before {
+			st.Frame(&capture.Frame{Keyframe: true, Payloads: [][]byte{{5}}})
+		}
+		now = now.Add(10 * time.Millisecond)
+	}
+	if asked < 19 || asked > 21 {
+		t.Errorf("%d keyframes asked for in 10 s, want one in %v", asked, keyframePause)
+	}
+}

@@ -1,0 +1,238 @@
+package forward
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	headerSize = 12 // RTP header without CSRC and extensions (RFC 3550 §5.1)
+	tagRoom    = 16 // SRTP authentication tag at most
+
+	// A joining viewer gets the newest keyframe and what followed at once
+	// where that is little; else it waits for a keyframe that was asked for,
+	// but not long: some cameras cannot make one.
+	burstBytes  = 512 << 10
+	burstFrames = 90
+	burstWait   = 300 * time.Millisecond
+
+	// A viewer that is further behind than this skips to a keyframe.
+	behindLimit = time.Second
+
+	// Frames of a burst are stamped this far apart, so that the viewer decodes
+	// them at once and shows the newest.
+	burstStep = time.Millisecond
+)
+
+// lane is one track on its way to one viewer: where the viewer is in the
+// ring, and what its packets are called on the wire. The viewer's mu guards
+// it.
+type lane struct {
+	ring      *ring
+	clockRate uint32
+	pt        uint8
+	ssrc      uint32
+	rtxPT     uint8 // 0: none negotiated
+	rtxSSRC   uint32
+
+	next     uint64 // number of the next frame to send
+	burst    uint64 // frames up to this number are old, and sent all the same
+	started  bool   // a keyframe was sent
+	waiting  bool   // for a keyframe, because of a join or a skip
+	since    time.Time
+	seq      uint64 // next extended sequence number
+	rtxSeq   uint16
+	tsOffset uint32
+	runs     [8]run // newest last
+	nruns    int
+
+	packets, octets uint32 // for the sender report
+	lastTime        uint32 // RTP time sent last
+	lastCaptured    time.Time
+}
+
+// run is a stretch of packets sent one after the other: the way back from a
+// sequence number on the wire to the ring.
+type run struct {
+	seq    uint64 // extended sequence number of its first packet
+	packet uint64 // the ring's number of the same packet
+	stamp  stamp
+}
+
+// stamp says how frames are stamped.
+type stamp struct {
+	offset uint32 // added to the source's RTP time
+	last   uint64 // frames before this number are stamped step apart, ending at it; 0: none
+	time   uint32 // RTP time on the wire of frame last
+	step   uint32
+}
+
+func (s stamp) of(f frame) uint32 {
+	if f.number < s.last {
+		return s.time - uint32(s.last-f.number)*s.step
+	}
+	return f.rtpTime + s.offset
+}
+
+func newLane(r *ring, clockRate uint32, f format, now time.Time) *lane {
+	l := &lane{
+		ring: r, clockRate: clockRate, pt: f.pt, ssrc: rand.Uint32() | 1, since: now, waiting: true,
+		seq:      1<<16 | uint64(rand.Uint32()&0x7fff), // RFC 3711 §3.3.1: start low, or an early loss confuses the rollover counter
+		tsOffset: rand.Uint32(),
+	}
+	if f.hasRTX {
+		l.rtxPT, l.rtxSSRC, l.rtxSeq = f.rtx, rand.Uint32()|1, uint16(rand.Uint32()&0x7fff)
+	}
+	return l
+}
+
+// batch is a frame's packets ready for the wire, back to back in one buffer.
+type batch struct {
+	buf     []byte
+	ends    []int     // offset behind each packet
+	control [3]uint64 // room for egress's control message, aligned
+}
+
+func (b *batch) reset() { b.buf, b.ends = b.buf[:0], b.ends[:0] }
+
+// sealer protects the RTP packet in buf[from:] in place and returns the
+// longer buffer.
+type sealer func(buf []byte, from int) ([]byte, error)
+
+// pick decides which frame is sent next; ok is false while there is none.
+// skipped counts the frames that the viewer will never get.
+func (l *lane) pick(now time.Time) (f frame, skipped uint64, ok bool) {
+	r := l.ring
+	newest := r.newestLocked()
+	if !l.waiting {
+		f, held := r.frameLocked(l.next)
+		if l.next > newest {
+			return frame{}, 0, false
+		}
+		if held && (f.keyframe || f.number <= l.burst || now.Sub(f.arrived) < behindLimit) {
+			return f, 0, true
+		}
+		l.waiting, l.since = true, now // behind: only a keyframe helps
+	}
+	key, held := r.frameLocked(r.keyframe)
+	if !held || l.started && key.number < l.next {
+		return frame{}, 0, false
+	}
+	last, _ := r.frameLocked(newest)
+	if !l.started && now.Sub(l.since) < burstWait && (newest-key.number > burstFrames || last.bytes > burstBytes) {
+		return frame{}, 0, false
+	}
+	if l.started {
+		skipped = key.number - l.next
+	}
+	l.startAt(key, last)
+	return key, skipped, true
+}
+
+// startAt begins a run at a keyframe; the frames up to last are a burst.
+func (l *lane) startAt(key, last frame) {
+	s := stamp{offset: l.tsOffset}
+	if last.number > key.number {
+		s.last, s.time = last.number, last.rtpTime+l.tsOffset
+		s.step = uint32(uint64(l.clockRate) * uint64(burstStep) / uint64(time.Second))
+		if span := last.rtpTime - key.rtpTime; s.step > span/uint32(last.number-key.number) {
+			s.last = 0 // frames already closer than a burst's
+		}
+	}
+	if l.nruns == len(l.runs) {
+		copy(l.runs[:], l.runs[1:])
+		l.nruns--
+	}
+	l.runs[l.nruns] = run{seq: l.seq, packet: key.first, stamp: s}
+	l.nruns++
+	l.next, l.burst, l.waiting, l.started = key.number, last.number, false, true
+}
+
+// build appends the frame's packets to b, protected, and moves on. The
+// caller holds the ring's lock.
+func (l *lane) build(f frame, b *batch, seal sealer) error {
+	t := l.runs[l.nruns-1].stamp.of(f)
+	for i := range f.count {
+		payload := l.ring.payloadLocked(f.first + uint64(i))
+		from := len(b.buf)
+		b.buf = appendHeader(b.buf, i == f.count-1, l.pt, uint16(l.seq), t, l.ssrc)
+		b.buf = append(b.buf, payload...)
+		var err error
+		if b.buf, err = seal(b.buf, from); err != nil {
+			return err
+		}
+		b.ends = append(b.ends, len(b.buf))
+		l.seq++
+		l.packets++
+		l.octets += uint32(len(payload))
+	}
+	l.next++
+	l.lastTime, l.lastCaptured = t, f.captured
+	return nil
+}
+
+// appendHeader appends an RTP header (RFC 3550 §5.1).
+func appendHeader(b []byte, marker bool, pt uint8, seq uint16, time, ssrc uint32) []byte {
+	if marker {
+		pt |= 0x80
+	}
+	b = append(b, 0x80, pt)
+	b = binary.BigEndian.AppendUint16(b, seq)
+	b = binary.BigEndian.AppendUint32(b, time)
+	return binary.BigEndian.AppendUint32(b, ssrc)
+}
+
+// resend appends the packet that carried a sequence number, again: as RTX
+// (RFC 4588) where negotiated, else just as it was. It reports false where
+// the packet is not known or no longer held.
+func (l *lane) resend(wire uint16, b *batch, seal sealer) (bool, error) {
+	seq := l.seq - uint64(uint16(l.seq)-wire) // the newest with these 16 bits that was sent
+	if seq == l.seq {
+		return false, nil
+	}
+	i := l.nruns - 1
+	for ; i >= 0 && l.runs[i].seq > seq; i-- {
+	}
+	if i < 0 {
+		return false, nil
+	}
+	l.ring.mu.RLock()
+	defer l.ring.mu.RUnlock()
+	packet := l.runs[i].packet + seq - l.runs[i].seq
+	f, ok := l.ring.holding(packet, l.next)
+	if !ok {
+		return false, nil
+	}
+	marker, t := packet == f.first+uint64(f.count)-1, l.runs[i].stamp.of(f)
+	from := len(b.buf)
+	if l.rtxPT != 0 {
+		b.buf = appendHeader(b.buf, marker, l.rtxPT, l.rtxSeq, t, l.rtxSSRC)
+		b.buf = binary.BigEndian.AppendUint16(b.buf, wire)
+		l.rtxSeq++
+	} else {
+		b.buf = appendHeader(b.buf, marker, l.pt, wire, t, l.ssrc)
+	}
+	b.buf = append(b.buf, l.ring.payloadLocked(packet)...)
+	var err error
+	if b.buf, err = seal(b.buf, from); err != nil {
+		return false, err
+	}
+	b.ends = append(b.ends, len(b.buf))
+	return true, nil
+}
+
+// holding finds the frame, older than before, that a packet belongs to. The
+// caller holds mu.
+func (r *ring) holding(packet, before uint64) (frame, bool) {
+	for n := before - 1; n > 0; n-- {
+		f, ok := r.frameLocked(n)
+		if !ok {
+			return frame{}, false
+		}
+		if packet >= f.first {
+			return f, packet < f.first+uint64(f.count)
+		}
+	}
+	return frame{}, false
+}

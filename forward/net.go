@@ -1,0 +1,142 @@
+package forward
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/pion/ice/v4"
+	"golang.org/x/sys/unix"
+)
+
+// socketBuffer is the kernel's send and receive buffer of the media socket in
+// bytes: about a keyframe for each of a hundred viewers.
+const socketBuffer = 4 << 20
+
+// virtualPrefixes name interfaces that lead to containers and guests of this
+// machine, never to a viewer.
+var virtualPrefixes = []string{"docker", "br-", "veth", "virbr", "cni", "flannel", "cali", "lxc", "vmnet", "ifb", "dummy"}
+
+// usableInterface tells whether an interface may carry viewers.
+func usableInterface(name string) bool {
+	return !slices.ContainsFunc(virtualPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
+// usableAddr tells whether a host candidate may carry addr.
+func usableAddr(addr netip.Addr) bool {
+	return addr.IsValid() && !addr.IsUnspecified() && !addr.IsMulticast() && !addr.IsLinkLocalUnicast()
+}
+
+// hostAddrs lists the addresses that viewers may reach the box at: those of
+// usable interfaces that are up, or loopback where there is no other. bound
+// limits the list to one address where the socket is bound to it.
+func hostAddrs(bound netip.Addr) ([]netip.Addr, error) {
+	if bound.IsValid() && !bound.IsUnspecified() {
+		return []netip.Addr{bound.Unmap()}, nil
+	}
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("network interfaces: %w", err)
+	}
+	var hosts, loopback []netip.Addr
+	for _, i := range interfaces {
+		if i.Flags&net.FlagUp == 0 || !usableInterface(i.Name) {
+			continue
+		}
+		addrs, err := i.Addrs()
+		if err != nil {
+			continue // the interface went away
+		}
+		for _, a := range addrs {
+			p, err := netip.ParsePrefix(a.String())
+			if err != nil || !usableAddr(p.Addr()) {
+				continue
+			}
+			if p.Addr().IsLoopback() {
+				loopback = append(loopback, p.Addr())
+			} else {
+				hosts = append(hosts, p.Addr())
+			}
+		}
+	}
+	if len(hosts) == 0 {
+		return loopback, nil
+	}
+	return hosts, nil
+}
+
+// listen opens the media sockets. A port in use is an error that names it.
+func (s *SFU) listen() error {
+	udp, err := net.ListenPacket("udp", s.cfg.UDP)
+	if err != nil {
+		return fmt.Errorf("webrtc.udp: media socket on UDP %s: %w", s.cfg.UDP, portError(err))
+	}
+	s.udp = udp.(*net.UDPConn)
+	_ = s.udp.SetReadBuffer(socketBuffer) // the kernel's limit may be lower: then it is the limit
+	_ = s.udp.SetWriteBuffer(socketBuffer)
+	s.bound = s.udp.LocalAddr().(*net.UDPAddr).AddrPort()
+	s.udpMux = &udpMux{UDPMuxDefault: ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: &mediaConn{s.udp}, Logger: s.pionLog.NewLogger("mux")}), sfu: s}
+	if s.cfg.TCP == "" {
+		return nil
+	}
+	addr := s.cfg.TCP
+	if host, port, err := net.SplitHostPort(addr); err == nil && port == "0" {
+		addr = net.JoinHostPort(host, fmt.Sprint(s.bound.Port())) // ICE-TCP has the number of the UDP port
+	}
+	if s.tcp, err = net.Listen("tcp", addr); err != nil {
+		return fmt.Errorf("webrtc.tcp: ICE-TCP on TCP %s: %w", addr, portError(err))
+	}
+	s.tcpMux = ice.NewTCPMuxDefault(ice.TCPMuxParams{Listener: s.tcp, ReadBufferSize: 8, Logger: s.pionLog.NewLogger("mux")})
+	return nil
+}
+
+// portError says plainly what keeps a socket from opening.
+func portError(err error) error {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return errors.New("the port is in use by another process")
+	case errors.Is(err, unix.EACCES):
+		return errors.New("not permitted (ports below 1024 need CAP_NET_BIND_SERVICE)")
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return errors.New("the box has no such address")
+	}
+	return err
+}
+
+// udpMux is pion's mux, offering only usable addresses.
+type udpMux struct {
+	*ice.UDPMuxDefault
+	sfu *SFU
+}
+
+// GetListenAddresses implements ice.UDPMux; the agent makes a host candidate
+// of each.
+func (m *udpMux) GetListenAddresses() []net.Addr {
+	var out []net.Addr
+	for _, a := range m.sfu.hostAddrs() {
+		out = append(out, net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, m.sfu.bound.Port())))
+	}
+	return out
+}
+
+// mediaConn is the media socket below pion's mux. The mux ends for good at
+// the first read error; an ICMP error of one peer must not end it for all.
+type mediaConn struct{ *net.UDPConn }
+
+// ReadFromAddrPort implements ice.AddrPortReaderWriter.
+func (c *mediaConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
+	for {
+		n, addr, err := c.ReadFromUDPAddrPort(b)
+		if err == nil || errors.Is(err, net.ErrClosed) {
+			return n, addr, err
+		}
+	}
+}
+
+// WriteToAddrPort implements ice.AddrPortReaderWriter.
+func (c *mediaConn) WriteToAddrPort(b []byte, addr netip.AddrPort) (int, error) {
+	return c.WriteToUDPAddrPort(b, addr)
+}

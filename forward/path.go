@@ -1,0 +1,208 @@
+package forward
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/pion/ice/v4"
+)
+
+const (
+	gatherLimit     = time.Second
+	keepalive       = 2 * time.Second
+	disconnectAfter = 5 * time.Second
+	failAfter       = 15 * time.Second // after that
+)
+
+// open makes the viewer's ICE agent and answers its offer.
+func (v *Viewer) open(ctx context.Context) (string, error) {
+	options := []ice.AgentOption{
+		ice.WithUDPMux(v.sfu.udpMux),
+		ice.WithNetworkTypes([]ice.NetworkType{ice.NetworkTypeUDP4, ice.NetworkTypeUDP6, ice.NetworkTypeTCP4, ice.NetworkTypeTCP6}),
+		ice.WithCandidateTypes([]ice.CandidateType{ice.CandidateTypeHost}),
+		ice.WithMulticastDNSMode(ice.MulticastDNSModeDisabled),
+		ice.WithDisableActiveTCP(),
+		ice.WithInterfaceFilter(usableInterface),
+		ice.WithIPFilter(v.sfu.offers),
+		ice.WithIncludeLoopback(),
+		ice.WithKeepaliveInterval(keepalive),
+		ice.WithDisconnectedTimeout(disconnectAfter),
+		ice.WithFailedTimeout(failAfter),
+		ice.WithLoggerFactory(v.sfu.pionLog),
+	}
+	if v.sfu.tcpMux != nil {
+		options = append(options, ice.WithTCPMux(v.sfu.tcpMux))
+	}
+	agent, err := ice.NewAgentWithOptions(options...)
+	if err != nil {
+		return "", fmt.Errorf("ICE agent: %w", err)
+	}
+	v.agent = agent
+	_ = agent.OnConnectionStateChange(func(s ice.ConnectionState) {
+		if s == ice.ConnectionStateFailed {
+			v.cancel(errICEFailed)
+		}
+	})
+	_ = agent.OnSelectedCandidatePairChange(func(local, remote ice.Candidate) { v.moved(local, remote) })
+	text, err := v.gather(ctx, 0)
+	if err != nil {
+		_ = agent.Close()
+		return "", err
+	}
+	for _, c := range v.offer.candidates {
+		if err := addCandidate(agent, c); err != nil {
+			_ = agent.Close()
+			return "", err
+		}
+	}
+	return text, nil
+}
+
+// offers tells whether an address is one of those offered to viewers; it
+// keeps ICE-TCP to the same addresses as UDP.
+func (s *SFU) offers(ip net.IP) bool {
+	a, ok := netip.AddrFromSlice(ip)
+	if !ok {
+		return false
+	}
+	for _, h := range s.hostAddrs() {
+		if h.WithZone("") == a.Unmap() {
+			return true
+		}
+	}
+	return false
+}
+
+// gather collects the local candidates and writes the answer.
+func (v *Viewer) gather(ctx context.Context, version int) (string, error) {
+	found := make(chan ice.Candidate, 64)
+	if err := v.agent.OnCandidate(func(c ice.Candidate) {
+		select {
+		case found <- c:
+		default: // more than anybody needs
+		}
+	}); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	if err := v.agent.GatherCandidates(); err != nil {
+		return "", fmt.Errorf("ICE: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, gatherLimit)
+	defer cancel()
+	var candidates []string
+	for {
+		select {
+		case c := <-found:
+			if c != nil {
+				candidates = append(candidates, "candidate:"+strings.TrimPrefix(c.Marshal(), "candidate:"))
+				continue
+			}
+		case <-ctx.Done(): // what there is by now must do
+		}
+		break
+	}
+	ufrag, pwd, err := v.agent.GetLocalUserCredentials()
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	if version == 0 {
+		v.sessionID = rand.Uint64() >> 1 // RFC 9429 §5.2.1: 63 bits
+	}
+	return answer(v.offer, v.chosen, answerParams{
+		sessionID: v.sessionID, version: version + 1, ufrag: ufrag, pwd: pwd, fingerprint: v.sfu.fingerprint,
+		candidates: append(candidates, v.sfu.publicCandidates()...), stream: v.stream.id, lanes: v.lanes,
+	}), nil
+}
+
+// publicCandidates offers the addresses of a 1:1 NAT or port-forward as
+// server-reflexive candidates (RFC 8445 §5.1.1.2) of the media socket.
+func (s *SFU) publicCandidates() []string {
+	var out []string
+	for i, a := range s.cfg.PublicIPs {
+		priority := uint32(100)<<24 | uint32(65535-i)<<8 | 255 // RFC 8445 §5.1.2.1
+		unspecified := "0.0.0.0"
+		if a.Is6() {
+			unspecified = "::"
+		}
+		out = append(out, fmt.Sprintf("candidate:pub%d 1 udp %d %s %d typ srflx raddr %s rport 0", i, priority, a, s.bound.Port(), unspecified))
+	}
+	return out
+}
+
+// Restart does an ICE restart (RFC 8445 §9) with the remote's new
+// credentials, from a whole offer or an sdpfrag (RFC 8840), and returns the
+// new local credentials and candidates as an SDP answer. Media goes on over
+// the old pair until the new one works.
+func (v *Viewer) Restart(ctx context.Context, text string) (string, error) {
+	v.mending.Lock()
+	defer v.mending.Unlock()
+	var o offer
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "a="), ":")
+		switch {
+		case key == "ice-ufrag" && o.ufrag == "":
+			o.ufrag = value
+		case key == "ice-pwd" && o.pwd == "":
+			o.pwd = value
+		case key == "candidate" && len(o.candidates) < 64:
+			o.candidates = append(o.candidates, value)
+		}
+	}
+	if o.ufrag == "" || o.pwd == "" {
+		return "", fmt.Errorf("%w: no a=ice-ufrag and a=ice-pwd", ErrOffer)
+	}
+	if err := v.agent.Restart("", ""); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	if err := v.agent.SetRemoteCredentials(o.ufrag, o.pwd); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrOffer, err)
+	}
+	v.restarts++
+	answer, err := v.gather(ctx, v.restarts)
+	if err != nil {
+		return "", err
+	}
+	for _, c := range o.candidates {
+		if err := addCandidate(v.agent, c); err != nil {
+			return "", err
+		}
+	}
+	return answer, nil
+}
+
+// moved is called when another candidate pair is selected. Over plain UDP
+// media goes from the media socket straight to the viewer's address.
+func (v *Viewer) moved(local, remote ice.Candidate) {
+	path := fmt.Sprintf("%s/%s", remote.Type(), local.NetworkType().NetworkShort())
+	addr := net.JoinHostPort(remote.Address(), fmt.Sprint(remote.Port()))
+	v.log.Debug("path", "path", path, "remote", addr)
+	v.where.Store(&[2]string{path, addr})
+	ap, err := netip.ParseAddrPort(addr)
+	if err == nil && local.NetworkType().IsUDP() && local.Type() != ice.CandidateTypeRelay {
+		ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		v.remote.Store(&ap)
+	} else {
+		v.remote.Store(nil)
+	}
+}
+
+// path is the kind of the selected pair, "host/udp"; empty before there is one.
+func (v *Viewer) path() string {
+	if w := v.where.Load(); w != nil {
+		return w[0]
+	}
+	return ""
+}
+
+// remoteAddr is the viewer's address; empty before there is one.
+func (v *Viewer) remoteAddr() string {
+	if w := v.where.Load(); w != nil {
+		return w[1]
+	}
+	return ""
+}

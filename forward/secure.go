@@ -1,0 +1,182 @@
+package forward
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/pion/dtls/v3"
+	"github.com/pion/ice/v4"
+	"github.com/pion/rtp"
+	"github.com/pion/srtp/v3"
+	"github.com/pion/transport/v4/packetio"
+)
+
+// srtpProfiles are offered in the order in which they cost least where the
+// CPU has AES instructions.
+var srtpProfiles = []dtls.SRTPProtectionProfile{dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80}
+
+// secured is a finished DTLS-SRTP handshake (RFC 5764).
+type secured struct {
+	conn    *dtls.Conn
+	in, out *srtp.Context
+	profile string
+}
+
+// handshake does DTLS over the ICE connection, as the server, so that the box
+// chooses the SRTP profile, unless the viewer insists on that role. It checks
+// the viewer's certificate against the offer's fingerprint (RFC 8122).
+func (v *Viewer) handshake(ctx context.Context, conn *ice.Conn, in *packetio.Buffer) (*secured, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, handshakeLimit, errors.New("DTLS: no answer"))
+	defer cancel()
+	pc := &dtlsPacketConn{conn: conn, in: in}
+	shared := []dtls.Option{
+		dtls.WithCertificates(v.sfu.cert),
+		dtls.WithSRTPProtectionProfiles(srtpProfiles...),
+		dtls.WithInsecureSkipVerify(true), // the fingerprint stands for the chain
+		dtls.WithExtendedMasterSecret(dtls.RequireExtendedMasterSecret),
+		dtls.WithFlightInterval(200 * time.Millisecond),
+		dtls.WithLoggerFactory(v.sfu.pionLog),
+		dtls.WithVerifyPeerCertificate(v.verify),
+	}
+	var d *dtls.Conn
+	var err error
+	if v.offer.passive {
+		options := make([]dtls.ClientOption, len(shared))
+		for i, o := range shared {
+			options[i] = o
+		}
+		d, err = dtls.ClientWithOptions(pc, conn.RemoteAddr(), options...)
+	} else {
+		options := []dtls.ServerOption{
+			dtls.WithClientAuth(dtls.RequireAnyClientCert),
+			dtls.WithInsecureSkipVerifyHello(true), // ICE has proved the return path
+		}
+		for _, o := range shared {
+			options = append(options, o)
+		}
+		d, err = dtls.ServerWithOptions(pc, conn.RemoteAddr(), options...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("DTLS: %w", err)
+	}
+	if err := d.HandshakeContext(ctx); err != nil {
+		_ = d.Close()
+		return nil, fmt.Errorf("DTLS: %w", err)
+	}
+	s, err := newSecured(d, v.offer.passive)
+	if err != nil {
+		_ = d.Close()
+		return nil, fmt.Errorf("SRTP: %w", err)
+	}
+	return s, nil
+}
+
+// verify holds the viewer's certificate against the fingerprint in its offer.
+func (v *Viewer) verify(certs [][]byte, _ [][]*x509.Certificate) error {
+	if len(certs) == 0 {
+		return errors.New("the viewer sent no certificate")
+	}
+	if got := fingerprint(certs[0]); got != v.offer.fingerprint {
+		return errors.New("the viewer's certificate does not match the fingerprint in its offer")
+	}
+	return nil
+}
+
+// fingerprint is the SHA-256 of a certificate as in a=fingerprint, without
+// the name of the hash.
+func fingerprint(der []byte) string {
+	sum := sha256.Sum256(der)
+	parts := make([]string, len(sum))
+	for i, b := range sum {
+		parts[i] = fmt.Sprintf("%02X", b)
+	}
+	return strings.Join(parts, ":")
+}
+
+func newSecured(d *dtls.Conn, client bool) (*secured, error) {
+	state, ok := d.ConnectionState()
+	profile, ok2 := d.SelectedSRTPProtectionProfile()
+	if !ok || !ok2 {
+		return nil, errors.New("no protection profile in common")
+	}
+	cfg := srtp.Config{Profile: srtp.ProtectionProfileAes128CmHmacSha1_80}
+	name := "AES128_CM_HMAC_SHA1_80"
+	if profile == dtls.SRTP_AEAD_AES_128_GCM {
+		cfg.Profile, name = srtp.ProtectionProfileAeadAes128Gcm, "AEAD_AES_128_GCM"
+	}
+	if err := cfg.ExtractSessionKeysFromDTLS(&state, client); err != nil {
+		return nil, err
+	}
+	out, err := srtp.CreateContext(cfg.Keys.LocalMasterKey, cfg.Keys.LocalMasterSalt, cfg.Profile)
+	if err != nil {
+		return nil, err
+	}
+	in, err := srtp.CreateContext(cfg.Keys.RemoteMasterKey, cfg.Keys.RemoteMasterSalt, cfg.Profile, srtp.SRTCPReplayProtection(64))
+	if err != nil {
+		return nil, err
+	}
+	return &secured{conn: d, in: in, out: out, profile: name}, nil
+}
+
+// wait blocks until the viewer closes the DTLS association.
+func (s *secured) wait() error {
+	buf := make([]byte, receiveMTU)
+	for {
+		if _, err := s.conn.Read(buf); err != nil {
+			return errClosed
+		}
+	}
+}
+
+func (s *secured) close() { _ = s.conn.Close() }
+
+// sealRTP protects the RTP packet at buf[from:] in place and returns the
+// longer buffer.
+func sealRTP(c *srtp.Context, header *rtp.Header, buf []byte, from int) ([]byte, error) {
+	n := len(buf)
+	for cap(buf)-n < tagRoom {
+		buf = append(buf[:cap(buf)], 0)[:n]
+	}
+	out, err := c.EncryptRTP(buf[from:from], buf[from:n], header)
+	if err != nil {
+		return buf[:from], err
+	}
+	return buf[:from+len(out)], nil
+}
+
+// dtlsPacketConn is what the DTLS stack reads from and writes to: its share
+// of the ICE connection.
+type dtlsPacketConn struct {
+	conn *ice.Conn
+	in   *packetio.Buffer
+}
+
+// ReadFrom implements net.PacketConn.
+func (c *dtlsPacketConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, err := c.in.Read(b)
+	return n, c.conn.RemoteAddr(), err
+}
+
+// WriteTo implements net.PacketConn; there is only one peer.
+func (c *dtlsPacketConn) WriteTo(b []byte, _ net.Addr) (int, error) { return c.conn.Write(b) }
+
+// Close implements net.PacketConn: it ends a waiting read.
+func (c *dtlsPacketConn) Close() error { return c.in.Close() }
+
+// LocalAddr implements net.PacketConn.
+func (c *dtlsPacketConn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+
+// SetDeadline implements net.PacketConn; writes do not wait.
+func (c *dtlsPacketConn) SetDeadline(t time.Time) error { return c.in.SetReadDeadline(t) }
+
+// SetReadDeadline implements net.PacketConn.
+func (c *dtlsPacketConn) SetReadDeadline(t time.Time) error { return c.in.SetReadDeadline(t) }
+
+// SetWriteDeadline implements net.PacketConn; writes do not wait.
+func (c *dtlsPacketConn) SetWriteDeadline(time.Time) error { return nil }

@@ -1,0 +1,157 @@
+package forward
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Why frames are not sent to a viewer.
+const (
+	dropBehind   = "behind"    // the viewer skipped to a keyframe
+	dropSocket   = "socket"    // the kernel took only a part, or nothing
+	dropTooLarge = "too_large" // larger than half the ring
+)
+
+// counters of the SFU; all may be used from any goroutine.
+type counters struct {
+	packets, bytes, nacks, rtx, plis atomic.Uint64
+
+	mu      sync.Mutex
+	dropped map[string]uint64
+	joins   map[string]uint64
+}
+
+func (c *counters) drop(reason string, frames uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dropped == nil {
+		c.dropped = map[string]uint64{}
+	}
+	c.dropped[reason] += frames
+}
+
+// join counts the result of a Join.
+func (c *counters) join(camera string, err error) {
+	result := "error"
+	var codec *CodecError
+	switch {
+	case err == nil:
+		result = "ok"
+	case errors.As(err, &codec):
+		result = "codec"
+	case errors.Is(err, ErrOffer):
+		result = "offer"
+	case errors.Is(err, ErrFull):
+		result = "full"
+	case errors.Is(err, ErrOffline):
+		result = "offline"
+	case errors.Is(err, ErrGone):
+		result = "gone"
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.joins == nil {
+		c.joins = map[string]uint64{}
+	}
+	c.joins[camera+"\x00"+result]++
+}
+
+func (c *counters) value() Stats {
+	s := Stats{
+		Packets: c.packets.Load(), Bytes: c.bytes.Load(), NACKs: c.nacks.Load(), RTX: c.rtx.Load(), PLIs: c.plis.Load(),
+		Dropped: map[string]uint64{}, Joins: map[string]uint64{},
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, n := range c.dropped {
+		s.Dropped[k] = n
+	}
+	for k, n := range c.joins {
+		s.Joins[k] = n
+	}
+	return s
+}
+
+// rateMeter measures bits/s over the last whole second.
+type rateMeter struct {
+	second int64 // Unix
+	bytes  int
+	last   int // bytes of the second before
+}
+
+func (m *rateMeter) add(n int) {
+	m.roll(time.Now().Unix())
+	m.bytes += n
+}
+
+func (m *rateMeter) roll(second int64) {
+	if second == m.second {
+		return
+	}
+	m.last = 0
+	if second == m.second+1 {
+		m.last = m.bytes
+	}
+	m.second, m.bytes = second, 0
+}
+
+func (m *rateMeter) bitsPerSecond(now time.Time) float64 {
+	m.roll(now.Unix())
+	return float64(m.last) * 8
+}
+
+// Stats of the SFU. Counters only rise.
+type Stats struct {
+	Packets     uint64            // sent, media only, what was sent again included
+	Bytes       uint64            // of UDP payload, likewise
+	NACKs       uint64            // packets asked for again
+	RTX         uint64            // packets sent again
+	PLIs        uint64            // PLI and FIR received
+	Dropped     map[string]uint64 // frames not sent to a viewer, by reason: behind, socket, too_large
+	Joins       map[string]uint64 // by camera + "\x00" + result: ok, offer, codec, full, offline, gone, error
+	JoinSeconds Histogram         // offer taken → first keyframe sent
+	FrameDelay  Histogram         // frame handed in → viewer's socket
+	Streams     []StreamStats     // by id
+}
+
+// Histogram has counts a bucket: Counts[i] observations ≤ Bounds[i] and above
+// Bounds[i-1]; the last count is of those above all bounds.
+type Histogram struct {
+	Bounds []float64 // seconds
+	Counts []uint64
+	Sum    float64 // seconds
+}
+
+// StreamStats is one camera's forwarding.
+type StreamStats struct {
+	ID       string
+	Viewers  []ViewerStats
+	Ring     int    // bytes held in the rings
+	Keyframe uint64 // keyframes asked of the source
+}
+
+// ViewerStats is one viewer, at one moment.
+type ViewerStats struct {
+	ID      string // not secret here: a short form
+	Subject string
+	Since   time.Time
+	State   string // connecting, live, closed
+	Path    string // kind of the viewer's candidate and transport: host/udp, srflx/udp, prflx/tcp, relay/udp …
+	Remote  string // address of the viewer's candidate
+	Codec   string // of the video
+	Profile string // SRTP protection profile
+	Packets uint64
+	Bytes   uint64        // of UDP payload
+	Bitrate float64       // bits/s, over the last whole second
+	Loss    float64       // fraction lost, by the last receiver report
+	Lost    uint64        // packets lost, by the receiver reports
+	Jitter  time.Duration // by the receiver reports
+	RTT     time.Duration // by LSR/DLSR (RFC 3550 §6.4.1)
+	NACKs   uint64        // packets asked for again
+	RTX     uint64        // packets sent again
+	PLIs    uint64        // PLI and FIR received
+	Skipped uint64        // frames skipped because the viewer was behind
+	Join    time.Duration // offer → first keyframe sent; 0 before
+}

@@ -1,0 +1,318 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/ice/v4"
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
+	"github.com/pion/srtp/v3"
+	"github.com/pion/transport/v4/packetio"
+)
+
+const (
+	connectLimit   = 20 * time.Second // offer → first connected pair
+	handshakeLimit = 10 * time.Second // DTLS
+	dtlsQueue      = 64               // datagrams that wait for the DTLS stack
+	receiveMTU     = 1500
+)
+
+// ViewerOptions says how a viewer joins.
+type ViewerOptions struct {
+	Offer   string       // SDP
+	Subject string       // who, for the log and the topology; never a label of a metric
+	Log     *slog.Logger // nil: the SFU's
+}
+
+// Viewer is one viewer of one stream: an ICE agent, a DTLS handshake, and a
+// lane for each track. Its methods may be called from any goroutine.
+type Viewer struct {
+	id      string
+	subject string
+	stream  *Stream
+	sfu     *SFU
+	log     *slog.Logger
+	since   time.Time
+	offer   *offer
+	chosen  []selection
+	agent   *ice.Agent
+	ctx     context.Context // of run
+	cancel  context.CancelCauseFunc
+	done    chan struct{}
+
+	where  atomic.Pointer[[2]string]      // kind and address of the selected pair
+	remote atomic.Pointer[netip.AddrPort] // where media goes through the media socket; nil: through the agent
+	queue  *queue                         // what goes through the agent
+
+	mu     sync.Mutex // held for building one frame; orders what is sent
+	lanes  []*lane
+	out    *srtp.Context
+	header rtp.Header  // scratch of seal
+	counts ViewerStats // the counters, path and reception part
+	rate   rateMeter
+	recent [256]resent
+	budget tokens
+
+	mending   sync.Mutex // one ICE restart at a time; guards the two below once open has returned
+	sessionID uint64     // of the answer's o= line
+	restarts  int
+
+	reason atomic.Pointer[string]
+}
+
+// Errors that end a viewer.
+var (
+	errClosed    = errors.New("closed by the viewer")
+	errICEFailed = errors.New("no working path to the viewer (ICE failed)")
+)
+
+// ID is unique in this process's life: 128 random bits, base64url, a secret
+// (WHEP's session URL rests on it).
+func (v *Viewer) ID() string { return v.id }
+
+// Done is closed when the viewer has ended.
+func (v *Viewer) Done() <-chan struct{} { return v.done }
+
+// Reason says why the viewer ended; empty before.
+func (v *Viewer) Reason() string {
+	if r := v.reason.Load(); r != nil {
+		return *r
+	}
+	return ""
+}
+
+// Close ends the viewer; reason goes to the log and to Reason. It does not
+// wait: see Done.
+func (v *Viewer) Close(reason string) { v.cancel(errors.New(reason)) }
+
+// run is the viewer's goroutine: it logs the reason once.
+func (v *Viewer) run(ctx context.Context) {
+	err := v.runInner(ctx)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	reason := err.Error()
+	v.reason.Store(&reason)
+	v.sfu.forget(v)
+	close(v.done)
+	v.log.Info("viewer left", "reason", reason, "after", time.Since(v.since).Round(time.Millisecond))
+}
+
+// runInner is the viewer's life in a straight line; it always ends with an
+// error that says why.
+func (v *Viewer) runInner(ctx context.Context) error {
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer v.agent.GracefulClose() //nolint:errcheck // ends read; nothing is left to do about an error
+	conn, err := v.connect(ctx)
+	if err != nil {
+		return err
+	}
+	dtlsBuffer := packetio.NewBuffer()
+	dtlsBuffer.SetLimitCount(dtlsQueue)
+	defer dtlsBuffer.Close()
+	keys := make(chan *srtp.Context, 1)
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	group.Go(func() { cancel(v.read(conn, dtlsBuffer, keys)) })
+
+	secure, err := v.handshake(ctx, conn, dtlsBuffer)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		return err
+	}
+	defer secure.close() // tells the viewer, while the path still stands
+	v.mu.Lock()
+	v.out = secure.out
+	v.counts.Profile = secure.profile
+	v.mu.Unlock()
+	keys <- secure.in
+	group.Go(func() { v.queue.run(ctx, conn) })
+	if err := v.stream.add(v); err != nil {
+		return err
+	}
+	defer v.stream.drop(v)
+	v.log.Info("viewer connected", "path", v.path(), "srtp", secure.profile, "after", time.Since(v.since).Round(time.Millisecond))
+	group.Go(func() { cancel(secure.wait()) })
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// connect does ICE until the first pair works.
+func (v *Viewer) connect(ctx context.Context) (*ice.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, connectLimit, errICEFailed)
+	defer cancel()
+	start := v.agent.Accept
+	if v.offer.lite {
+		start = v.agent.Dial // RFC 8445 §6.1.1: against a lite agent the full one controls
+	}
+	conn, err := start(ctx, v.offer.ufrag, v.offer.pwd)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return nil, fmt.Errorf("ICE: %w", err)
+	}
+	return conn, nil
+}
+
+// read is the receiving goroutine: it tells DTLS from RTCP (RFC 7983) and
+// handles the latter.
+func (v *Viewer) read(conn *ice.Conn, dtls io.Writer, keys <-chan *srtp.Context) error {
+	var in *srtp.Context
+	buf, plain := make([]byte, receiveMTU), make([]byte, 0, receiveMTU)
+	for {
+		n, err := conn.Read(buf)
+		if err != nil {
+			return errICEFailed
+		}
+		p := buf[:n]
+		switch {
+		case n == 0:
+		case p[0] >= 20 && p[0] <= 63:
+			_, _ = dtls.Write(p) // a full queue drops, DTLS repeats
+		case p[0] >= 128 && p[0] <= 191 && n >= 8 && p[1] >= 192 && p[1] <= 223:
+			if in == nil {
+				select {
+				case in = <-keys:
+				default:
+					continue // before the handshake has ended
+				}
+			}
+			var header rtcp.Header
+			if plain, err = in.DecryptRTCP(plain[:0], p, &header); err == nil {
+				v.feedback(plain, time.Now())
+			}
+		}
+	}
+}
+
+// pump sends every frame that is due; it never waits for the viewer.
+func (v *Viewer) pump(b *batch, now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, l := range v.lanes {
+		for v.pumpOne(l, b, now) {
+		}
+	}
+}
+
+// pumpOne sends one frame of a lane. It reports whether there may be more.
+func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
+	remote := v.remote.Load()
+	if remote == nil && !v.queue.room() {
+		return false // the lane stays where it is, and skips when it is too far behind
+	}
+	b.reset()
+	waited := l.waiting
+	l.ring.mu.RLock()
+	f, skipped, ok := l.pick(now)
+	var err error
+	if ok {
+		err = l.build(f, b, v.seal)
+	}
+	l.ring.mu.RUnlock()
+	if skipped > 0 {
+		v.counts.Skipped += skipped
+		v.sfu.counters.drop(dropBehind, skipped)
+	}
+	if !ok {
+		if l.waiting {
+			v.askFor(l, !waited, now)
+		}
+		return false
+	}
+	if err != nil {
+		v.Close("SRTP: " + err.Error())
+		return false
+	}
+	v.send(remote, b)
+	v.sfu.delay.observe(time.Since(f.arrived))
+	if v.counts.Join == 0 && f.keyframe {
+		v.counts.Join = time.Since(v.since)
+		v.sfu.joinTime.observe(v.counts.Join)
+	}
+	return true
+}
+
+// askFor asks for the keyframe that a lane waits for: when the wait begins,
+// and again while it lasts.
+func (v *Viewer) askFor(l *lane, begins bool, now time.Time) {
+	if !begins && now.Sub(l.since) < keyframePause && l.started {
+		return
+	}
+	for i, s := range v.chosen {
+		if v.lanes[i] == l {
+			v.stream.wantKeyframe(s.track)
+		}
+	}
+}
+
+// send puts a batch on the wire; v.mu is held, so that frames stay in order.
+func (v *Viewer) send(remote *netip.AddrPort, b *batch) {
+	sent := len(b.ends)
+	if remote != nil {
+		sent = v.sfu.egress.send(*remote, b)
+	} else {
+		v.queue.put(b)
+	}
+	if lost := len(b.ends) - sent; lost > 0 {
+		v.sfu.counters.drop(dropSocket, 1)
+	}
+	v.counts.Packets += uint64(sent)
+	v.counts.Bytes += uint64(len(b.buf))
+	v.rate.add(len(b.buf))
+	v.sfu.counters.packets.Add(uint64(sent))
+	v.sfu.counters.bytes.Add(uint64(len(b.buf)))
+}
+
+// seal protects the RTP packet at buf[from:] (RFC 3711, RFC 7714).
+func (v *Viewer) seal(buf []byte, from int) ([]byte, error) {
+	return sealRTP(v.out, &v.header, buf, from)
+}
+
+// AddCandidate takes a remote candidate ("candidate:…", or with "a="), for
+// the ICE generation of the given ufrag where not empty. End-of-candidates is
+// the empty string. Errors: ErrOffer, ErrGone.
+func (v *Viewer) AddCandidate(candidate, ufrag string) error {
+	if ufrag != "" {
+		if current, _, err := v.agent.GetRemoteUserCredentials(); err == nil && current != "" && current != ufrag {
+			return nil // of a generation that has passed (RFC 8838 §11)
+		}
+	}
+	return addCandidate(v.agent, candidate)
+}
+
+// Stats is the viewer's part of the statistics.
+func (v *Viewer) Stats() ViewerStats {
+	path, remote := v.path(), v.remoteAddr()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s := v.counts
+	s.ID, s.Subject, s.Since, s.Path, s.Remote = v.id[:6], v.subject, v.since, path, remote
+	s.State = "connecting"
+	if s.Join > 0 {
+		s.State = "live"
+	}
+	if v.reason.Load() != nil {
+		s.State = "closed"
+	}
+	for _, c := range v.chosen {
+		if v.offer.media[c.media].kind == "video" {
+			s.Codec = c.codec
+		}
+	}
+	s.Bitrate = v.rate.bitsPerSecond(time.Now())
+	return s
+}

@@ -1,0 +1,489 @@
+package forward_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"log/slog"
+	"math/big"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"edged/capture"
+	"edged/capture/capturetest"
+	"edged/forward"
+
+	"github.com/pion/interceptor"
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+	"go.uber.org/goleak"
+)
+
+func certificate(t testing.TB) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "box"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// testLog writes to the test's log until the test ends.
+type testLog struct {
+	t    testing.TB
+	over *atomic.Bool
+}
+
+func (w testLog) Write(p []byte) (int, error) {
+	if !w.over.Load() {
+		w.t.Log(strings.TrimSpace(string(p)))
+	}
+	return len(p), nil
+}
+
+func logger(t testing.TB) *slog.Logger {
+	over := &atomic.Bool{}
+	t.Cleanup(func() { over.Store(true) })
+	return slog.New(slog.NewTextHandler(testLog{t, over}, nil))
+}
+
+// startSFU runs an SFU for the length of the test and checks that it leaves
+// no goroutine behind.
+func startSFU(t testing.TB, edit func(*forward.Config)) *forward.SFU {
+	t.Helper()
+	ignore := goleak.IgnoreCurrent()
+	cfg := forward.Config{UDP: "127.0.0.1:0", TCP: "127.0.0.1:0", MaxViewers: 100}
+	if edit != nil {
+		edit(&cfg)
+	}
+	s, err := forward.New(cfg, certificate(t), logger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	select {
+	case <-s.Ready():
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		goleak.VerifyNone(t, ignore)
+	})
+	return s
+}
+
+// client is a viewer as pion/webrtc makes it.
+type client struct {
+	t      testing.TB
+	pc     *webrtc.PeerConnection
+	viewer *forward.Viewer
+
+	mu      sync.Mutex
+	packets []*rtp.Packet
+	arrived chan struct{}
+}
+
+type clientOptions struct {
+	networks []webrtc.NetworkType
+	codecs   []webrtc.RTPCodecParameters
+	nacks    bool                     // pion's interceptors: NACK generator, reports, RTX
+	drop     func(p *rtp.Packet) bool // below the interceptors
+}
+
+func h264(fmtp string, pt webrtc.PayloadType) webrtc.RTPCodecParameters {
+	fb := []webrtc.RTCPFeedback{{Type: "nack"}, {Type: "nack", Parameter: "pli"}, {Type: "ccm", Parameter: "fir"}}
+	return webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: "video/H264", ClockRate: 90000, SDPFmtpLine: fmtp, RTCPFeedback: fb}, PayloadType: pt}
+}
+
+func rtx(apt string, pt webrtc.PayloadType) webrtc.RTPCodecParameters {
+	return webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: "video/rtx", ClockRate: 90000, SDPFmtpLine: "apt=" + apt}, PayloadType: pt}
+}
+
+func newClient(t testing.TB, o clientOptions) *client {
+	t.Helper()
+	m := &webrtc.MediaEngine{}
+	if o.codecs == nil {
+		o.codecs = []webrtc.RTPCodecParameters{h264("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f", 106), rtx("106", 107)}
+	}
+	for _, c := range o.codecs {
+		if err := m.RegisterCodec(c, webrtc.RTPCodecTypeVideo); err != nil {
+			t.Fatal(err)
+		}
+	}
+	se := webrtc.SettingEngine{}
+	se.SetIncludeLoopbackCandidate(true)
+	if o.networks == nil {
+		o.networks = []webrtc.NetworkType{webrtc.NetworkTypeUDP4}
+	}
+	se.SetNetworkTypes(o.networks)
+	se.SetICEMulticastDNSMode(0)
+	se.DisableSRTPReplayProtection(o.drop != nil) // what is dropped above SRTP counts as received there
+	r := &interceptor.Registry{}
+	if o.drop != nil {
+		r.Add(dropFactory{o.drop}) // first: nearest to the network
+	}
+	if o.nacks {
+		if err := webrtc.ConfigureNack(m, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := webrtc.ConfigureRTCPReports(r); err != nil {
+		t.Fatal(err)
+	}
+	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithInterceptorRegistry(r), webrtc.WithSettingEngine(se)).NewPeerConnection(webrtc.Configuration{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client{t: t, pc: pc, arrived: make(chan struct{}, 1)}
+	t.Cleanup(func() { _ = pc.GracefulClose() })
+	pc.OnTrack(func(tr *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
+		for {
+			p, _, err := tr.ReadRTP()
+			if err != nil {
+				return
+			}
+			c.mu.Lock()
+			c.packets = append(c.packets, p)
+			c.mu.Unlock()
+			select {
+			case c.arrived <- struct{}{}:
+			default:
+			}
+		}
+	})
+	if _, err := pc.AddTransceiverFromKind(webrtc.RTPCodecTypeVideo, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// offer makes a complete offer.
+func (c *client) offer(options *webrtc.OfferOptions) string {
+	c.t.Helper()
+	done := webrtc.GatheringCompletePromise(c.pc)
+	offer, err := c.pc.CreateOffer(options)
+	if err == nil {
+		err = c.pc.SetLocalDescription(offer)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	<-done
+	return c.pc.LocalDescription().SDP
+}
+
+func (c *client) answer(sdp string) {
+	c.t.Helper()
+	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: sdp}); err != nil {
+		c.t.Fatalf("answer: %v\n%s", err, sdp)
+	}
+}
+
+// join joins a stream and waits for nothing.
+func (c *client) join(s *forward.SFU, st *forward.Stream) {
+	c.t.Helper()
+	v, answer, err := s.Join(context.Background(), st, forward.ViewerOptions{Offer: c.offer(nil), Subject: "test"})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.viewer = v
+	c.answer(answer)
+}
+
+// wait waits until ok says of the packets so far that they suffice.
+func (c *client) wait(what string, ok func(packets []*rtp.Packet) bool) {
+	c.t.Helper()
+	limit := time.After(20 * time.Second)
+	for {
+		c.mu.Lock()
+		enough := ok(c.packets)
+		c.mu.Unlock()
+		if enough {
+			return
+		}
+		select {
+		case <-c.arrived:
+		case <-limit:
+			c.t.Fatalf("%s: %d packets in 20 s; viewer: %q", what, len(c.packets), c.viewer.Reason())
+		}
+	}
+}
+
+func frames(n int) func([]*rtp.Packet) bool {
+	return func(packets []*rtp.Packet) bool {
+		k := 0
+		for _, p := range packets {
+			if p.Marker {
+				k++
+			}
+		}
+		return k >= n
+	}
+}
+
+// play runs a recording into a stream for the length of the test.
+func play(t testing.TB, s *forward.SFU, id string) (*forward.Stream, *atomic.Int64) {
+	t.Helper()
+	asked := &atomic.Int64{}
+	source, err := capturetest.New(capturetest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := s.AddStream(id, func(layer int) { asked.Add(1); source.Keyframe(layer) })
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- source.Run(ctx, st) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("source: %v", err)
+		}
+	})
+	for st.Stats().Ring == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	return st, asked
+}
+
+// checkStream checks what every viewer may rely on: one SSRC, no hole in the
+// sequence numbers, time that does not run back, a decodable start.
+func checkStream(t testing.TB, packets []*rtp.Packet) {
+	t.Helper()
+	for i, p := range packets {
+		if len(p.Payload)+12+16 > 1200 {
+			t.Errorf("packet %d has %d bytes of payload", i, len(p.Payload))
+		}
+		if i == 0 {
+			if n := p.Payload[0] & 31; n != 7 && n != 24 {
+				t.Errorf("the first packet has NAL unit type %d, want parameter sets", n)
+			}
+			continue
+		}
+		before := packets[i-1]
+		if p.SSRC != before.SSRC {
+			t.Fatalf("packet %d has another SSRC", i)
+		}
+		if p.SequenceNumber != before.SequenceNumber+1 {
+			t.Fatalf("packet %d has sequence number %d after %d", i, p.SequenceNumber, before.SequenceNumber)
+		}
+		if int32(p.Timestamp-before.Timestamp) < 0 {
+			t.Fatalf("packet %d has time %d after %d", i, p.Timestamp, before.Timestamp)
+		}
+		if before.Marker == (p.Timestamp == before.Timestamp) {
+			t.Fatalf("packet %d: marker %v before, time %d after %d", i, before.Marker, p.Timestamp, before.Timestamp)
+		}
+	}
+}
+
+func TestViewerUDP(t *testing.T) {
+	s := startSFU(t, nil)
+	st, _ := play(t, s, "dock")
+	c := newClient(t, clientOptions{})
+	c.join(s, st)
+	c.wait("frames", frames(30))
+	checkStream(t, c.packets[:20])
+	stats := c.viewer.Stats()
+	if stats.State != "live" || stats.Path != "host/udp" && stats.Path != "prflx/udp" || stats.Profile != "AEAD_AES_128_GCM" || stats.Codec != "H264" || stats.Join == 0 {
+		t.Errorf("stats: %+v", stats)
+	}
+	c.viewer.Close("enough")
+	<-c.viewer.Done()
+	if c.viewer.Reason() != "enough" {
+		t.Errorf("reason %q", c.viewer.Reason())
+	}
+	if n := len(st.Stats().Viewers); n != 0 {
+		t.Errorf("%d viewers after Close", n)
+	}
+}
+
+func TestViewerTCP(t *testing.T) {
+	s := startSFU(t, nil)
+	st, _ := play(t, s, "dock")
+	c := newClient(t, clientOptions{networks: []webrtc.NetworkType{webrtc.NetworkTypeTCP4}})
+	c.join(s, st)
+	c.wait("frames", frames(30))
+	checkStream(t, c.packets[:20])
+	if p := c.viewer.Stats().Path; !strings.HasSuffix(p, "/tcp") {
+		t.Errorf("path %q", p)
+	}
+}
+
+func TestViewerLeaves(t *testing.T) {
+	s := startSFU(t, nil)
+	st, _ := play(t, s, "dock")
+	c := newClient(t, clientOptions{})
+	c.join(s, st)
+	c.wait("a frame", frames(1))
+	_ = c.pc.Close()
+	select {
+	case <-c.viewer.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the viewer is still there 10 s after it closed DTLS")
+	}
+	if got := c.viewer.Reason(); got != "closed by the viewer" {
+		t.Errorf("reason %q", got)
+	}
+}
+
+func TestICERestart(t *testing.T) {
+	s := startSFU(t, nil)
+	st, _ := play(t, s, "dock")
+	c := newClient(t, clientOptions{})
+	c.join(s, st)
+	c.wait("frames", frames(5))
+	answer, err := c.viewer.Restart(context.Background(), c.offer(&webrtc.OfferOptions{ICERestart: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.answer(answer)
+	c.wait("frames after the restart", frames(60))
+	checkStream(t, c.packets)
+}
+
+func TestPLIReachesTheCamera(t *testing.T) {
+	s := startSFU(t, nil)
+	st, asked := play(t, s, "dock")
+	c := newClient(t, clientOptions{})
+	c.join(s, st)
+	c.wait("frames", frames(20))
+	before := asked.Load()
+	c.mu.Lock()
+	ssrc := c.packets[0].SSRC
+	c.mu.Unlock()
+	for range 200 { // a storm
+		if err := c.pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: ssrc}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.wait("frames after PLI", frames(60))
+	if n := asked.Load() - before; n < 1 || n > 8 {
+		t.Errorf("the camera was asked %d times for a keyframe", n)
+	}
+	if n := c.viewer.Stats().PLIs; n < 100 {
+		t.Errorf("%d PLIs counted", n)
+	}
+}
+
+// A lossy viewer gets every packet in the end, by RTX where it is negotiated
+// and by the same packet again where it is not.
+func TestNACKIsAnswered(t *testing.T) {
+	fmtp := "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
+	for name, codecs := range map[string][]webrtc.RTPCodecParameters{
+		"RTX":       {h264(fmtp, 106), rtx("106", 107)},
+		"same SSRC": {h264(fmtp, 106)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startSFU(t, nil)
+			st, _ := play(t, s, "dock")
+			var mu sync.Mutex
+			lost := map[uint16]bool{}
+			c := newClient(t, clientOptions{codecs: codecs, nacks: true, drop: func(p *rtp.Packet) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				if p.PayloadType != 106 || p.SequenceNumber%10 != 3 || lost[p.SequenceNumber] {
+					return false
+				}
+				lost[p.SequenceNumber] = true // once
+				return true
+			}})
+			c.join(s, st)
+			c.wait("every packet of the first hundred", func(packets []*rtp.Packet) bool {
+				if len(packets) == 0 {
+					return false
+				}
+				seen, first := map[uint16]bool{}, packets[0].SequenceNumber
+				for _, p := range packets {
+					seen[p.SequenceNumber-first] = true
+				}
+				for i := range uint16(100) {
+					if !seen[i] {
+						return false
+					}
+				}
+				return true
+			})
+			stats := c.viewer.Stats()
+			if stats.NACKs == 0 || stats.RTX == 0 || stats.RTX > 10*uint64(len(lost)) {
+				t.Errorf("%d lost, %d asked for again, %d sent again", len(lost), stats.NACKs, stats.RTX)
+			}
+		})
+	}
+}
+
+// dropFactory loses packets below the client's other interceptors.
+type dropFactory struct{ drop func(*rtp.Packet) bool }
+
+func (f dropFactory) NewInterceptor(string) (interceptor.Interceptor, error) {
+	return &dropper{drop: f.drop}, nil
+}
+
+type dropper struct {
+	interceptor.NoOp
+	drop func(*rtp.Packet) bool
+}
+
+func (d *dropper) BindRemoteStream(_ *interceptor.StreamInfo, r interceptor.RTPReader) interceptor.RTPReader {
+	return interceptor.RTPReaderFunc(func(b []byte, a interceptor.Attributes) (int, interceptor.Attributes, error) {
+		for {
+			n, attributes, err := r.Read(b, a)
+			var p rtp.Packet
+			if err != nil || p.Unmarshal(b[:n]) != nil || !d.drop(&p) {
+				return n, attributes, err
+			}
+		}
+	})
+}
+
+func TestJoinErrors(t *testing.T) {
+	s := startSFU(t, func(c *forward.Config) { c.MaxViewers = 1 })
+	empty := s.AddStream("empty", func(int) {})
+	st, _ := play(t, s, "dock")
+	join := func(st *forward.Stream, offer string) error {
+		_, _, err := s.Join(context.Background(), st, forward.ViewerOptions{Offer: offer})
+		return err
+	}
+	for _, bad := range []string{"", "garbage", "v=0\r\n", "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n"} {
+		if err := join(st, bad); !errors.Is(err, forward.ErrOffer) {
+			t.Errorf("offer %q: %v", bad, err)
+		}
+	}
+	vp8 := newClient(t, clientOptions{codecs: []webrtc.RTPCodecParameters{{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: "video/VP8", ClockRate: 90000}, PayloadType: 96}}})
+	var codec *forward.CodecError
+	if err := join(st, vp8.offer(nil)); !errors.As(err, &codec) || codec.Viewer[0] != "VP8" || codec.Camera[0] != capture.H264 {
+		t.Errorf("VP8 viewer: %v", err)
+	}
+	c := newClient(t, clientOptions{})
+	if err := join(empty, newClient(t, clientOptions{}).offer(nil)); !errors.Is(err, forward.ErrOffline) {
+		t.Errorf("stream without frames: %v", err)
+	}
+	c.join(s, st)
+	if err := join(st, newClient(t, clientOptions{}).offer(nil)); !errors.Is(err, forward.ErrFull) {
+		t.Errorf("a second viewer of one: %v", err)
+	}
+	joins := s.Stats().Joins
+	for key, n := range map[string]uint64{"dock\x00ok": 1, "dock\x00offer": 4, "dock\x00codec": 1, "empty\x00offline": 1, "dock\x00full": 1} {
+		if joins[key] != n {
+			t.Errorf("joins: %q %d, want %d", key, joins[key], n)
+		}
+	}
+}
