@@ -1,0 +1,287 @@
+// Package config turns the one document that configures a box (YAML or JSON,
+// `edged.config/1`) into checked values: strictly, with all faults at once.
+// It is pure: it reads no file and asks no clock.
+package config
+
+import (
+	"crypto/ed25519"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"edged/capture"
+	"edged/forward"
+	"edged/internal/web"
+	"edged/turn"
+	"edged/uplink"
+)
+
+// Config is a whole document, checked, with defaults filled in.
+type Config struct {
+	Name    string           `section:"name"`
+	Cameras []capture.Config `section:"cameras"`
+	HTTP    web.Config       `section:"http"`
+	WebRTC  forward.Config   `section:"webrtc"`
+	TURN    turn.Config      `section:"turn"`
+	Auth    Auth             `section:"auth"`
+	Uplink  uplink.Config    `section:"uplink"` // and `stats`
+	Log     slog.Level       `section:"log"`
+}
+
+// Auth is the `auth` section, checked.
+type Auth struct {
+	Open bool                // anybody on the network may view
+	Keys []ed25519.PublicKey // whose tokens are accepted, besides the box's own
+}
+
+// Parse reads a document of YAML or JSON. The error is a [Faults]: all that
+// is wrong, at once; then the Config is the zero value. Whether files exist
+// and ports are free is not looked at.
+func Parse(doc []byte) (Config, error) {
+	tree, fs := read(doc)
+	if tree == nil {
+		return Config{}, fs
+	}
+	tree = lift(tree, &fs)
+	filled := document.decodeMapping(tree, path{}, &fs)
+	js, err := json.Marshal(filled)
+	if err != nil {
+		fs.add(path{}, "%v", err)
+		return Config{}, fs
+	}
+	var r raw
+	if err := json.Unmarshal(js, &r); err != nil {
+		fs.add(path{}, "%v", err)
+		return Config{}, fs
+	}
+	r.cross(&fs)
+	if len(fs) > 0 {
+		return Config{}, fs
+	}
+	return r.typed(), nil
+}
+
+// DefaultDocument is the document of a box that was given none: the test
+// pattern, and the cameras that were found, by id and source.
+func DefaultDocument(found ...capture.Config) []byte {
+	cams := object{{"cameras", []any{object{{"id", "demo"}, {"source", "pattern:"}}}}}
+	for _, c := range found {
+		cams[0].value = append(cams[0].value.([]any), object{{"id", c.ID}, {"source", c.Source}})
+	}
+	return encode(cams)
+}
+
+// Default is the configuration of a box that was given none: one camera,
+// `demo`, a test pattern.
+func Default() Config {
+	c, err := Parse(DefaultDocument())
+	if err != nil {
+		panic(fmt.Sprintf("config: the default document: %v", err)) // a test holds it
+	}
+	return c
+}
+
+// raw is the document as decoded, valid key by key. A value with a fault is
+// the zero value.
+type raw struct {
+	Name    string
+	Cameras []*struct {
+		ID, Source, Username string
+		Password             string
+		Video                struct{ Width, Height, FPS, Bitrate int }
+	}
+	HTTP struct {
+		Listen string
+		TLS    struct {
+			Cert, Key  string
+			SelfSigned bool `json:"self_signed"`
+			Require    bool
+		}
+		Origins []string
+	}
+	WebRTC struct {
+		UDP        string
+		TCP        *string      // nil: as UDP
+		PublicIPs  []netip.Addr `json:"public_ips"`
+		STUN       []string
+		TURN       []*forward.ICEServer
+		MaxViewers int `json:"max_viewers"`
+	}
+	TURN struct {
+		Enabled        bool
+		Listen, Realm  string
+		PublicIP       netip.Addr `json:"public_ip"`
+		MaxAllocations int        `json:"max_allocations"`
+		PerUser        int        `json:"per_user"`
+	}
+	Auth struct {
+		Open bool
+		Keys []string
+	}
+	Uplink struct {
+		Enabled      bool
+		Servers      []string
+		Tenant       string
+		ClientCert   string `json:"client_cert"`
+		ClientKey    string `json:"client_key"`
+		CA, Username string
+		Password     string
+	}
+	Stats struct {
+		Window string
+		Batch  int
+	}
+	Log struct{ Level slog.Level }
+}
+
+// cross checks what one key alone cannot tell.
+func (r *raw) cross(fs *Faults) {
+	first := map[string]int{}
+	for i, c := range r.Cameras {
+		if c == nil || c.ID == "" {
+			continue
+		}
+		if j, twice := first[c.ID]; twice {
+			fs.add(path{}.key("cameras").index(i).key("id"), "%q is the id of cameras[%d] already", c.ID, j)
+		} else {
+			first[c.ID] = i
+		}
+	}
+	tls := path{}.key("http").key("tls")
+	pair(r.HTTP.TLS.Cert, r.HTTP.TLS.Key, tls, "cert", "key", fs)
+	if r.HTTP.TLS.SelfSigned && r.HTTP.TLS.Cert != "" {
+		fs.add(tls.key("self_signed"), "true, but a certificate is given too: one of them")
+	}
+	if r.HTTP.TLS.Require && !r.HTTP.TLS.SelfSigned && r.HTTP.TLS.Cert == "" && !fs.at("/http/tls") {
+		fs.add(tls.key("require"), "true, but neither self_signed nor a certificate is given")
+	}
+	up := path{}.key("uplink")
+	pair(r.Uplink.ClientCert, r.Uplink.ClientKey, up, "client_cert", "client_key", fs)
+	if r.Uplink.Enabled && len(r.Uplink.Servers) == 0 && !fs.at("/uplink/servers") {
+		fs.add(up.key("servers"), "empty, but the uplink is enabled")
+	}
+	r.clashes(fs)
+}
+
+// pair wants both files of a key pair, or none.
+func pair(cert, key string, p path, certName, keyName string, fs *Faults) {
+	if cert != "" && key == "" && !fs.at(p.key(keyName).pointer) {
+		fs.add(p.key(keyName), "missing, but %s is given", certName)
+	}
+	if key != "" && cert == "" && !fs.at(p.key(certName).pointer) {
+		fs.add(p.key(certName), "missing, but %s is given", keyName)
+	}
+}
+
+// clashes finds two listeners on one port.
+func (r *raw) clashes(fs *Faults) {
+	rtc := path{}.key("webrtc")
+	if tcp := r.tcp(); !fs.at("/webrtc/tcp") && sameSocket(r.HTTP.Listen, tcp) {
+		fs.add(rtc.key("tcp"), "%q is taken by http.listen (%q) already", tcp, r.HTTP.Listen)
+	}
+	if r.TURN.Enabled && sameSocket(r.WebRTC.UDP, r.TURN.Listen) {
+		fs.add(path{}.key("turn").key("listen"), "%q is taken by webrtc.udp (%q) already", r.TURN.Listen, r.WebRTC.UDP)
+	}
+}
+
+func (r *raw) tcp() string {
+	if r.WebRTC.TCP == nil {
+		return r.WebRTC.UDP
+	}
+	return *r.WebRTC.TCP
+}
+
+func sameSocket(a, b string) bool {
+	ahost, aport, aerr := net.SplitHostPort(a)
+	bhost, bport, berr := net.SplitHostPort(b)
+	if aerr != nil || berr != nil || strings.TrimLeft(aport, "0") == "" {
+		return false
+	}
+	any := func(h string) bool { return h == "" || h == "0.0.0.0" || h == "::" }
+	return strings.TrimLeft(aport, "0") == strings.TrimLeft(bport, "0") && (any(ahost) || any(bhost) || ahost == bhost)
+}
+
+// typed converts a document without faults.
+func (r *raw) typed() Config {
+	c := Config{
+		Name: r.Name,
+		HTTP: web.Config{
+			Listen: r.HTTP.Listen, CertFile: r.HTTP.TLS.Cert, KeyFile: r.HTTP.TLS.Key,
+			SelfSigned: r.HTTP.TLS.SelfSigned, RequireTLS: r.HTTP.TLS.Require, Origins: r.HTTP.Origins,
+		},
+		WebRTC: forward.Config{
+			UDP: r.WebRTC.UDP, TCP: r.tcp(), PublicIPs: r.WebRTC.PublicIPs, MaxViewers: r.WebRTC.MaxViewers,
+		},
+		TURN: turn.Config{
+			Enabled: r.TURN.Enabled, Listen: r.TURN.Listen, Realm: r.TURN.Realm, PublicIP: r.TURN.PublicIP,
+			MaxAllocations: r.TURN.MaxAllocations, PerUser: r.TURN.PerUser,
+		},
+		Auth: Auth{Open: r.Auth.Open},
+		Uplink: uplink.Config{
+			Enabled: r.Uplink.Enabled, Servers: r.Uplink.Servers, Tenant: r.Uplink.Tenant,
+			ClientCert: r.Uplink.ClientCert, ClientKey: r.Uplink.ClientKey, CA: r.Uplink.CA,
+			Username: r.Uplink.Username, Password: uplink.Secret(r.Uplink.Password), Batch: r.Stats.Batch,
+		},
+		Log: r.Log.Level,
+	}
+	c.Uplink.Window, _ = time.ParseDuration(r.Stats.Window) // checked
+	for _, cam := range r.Cameras {
+		c.Cameras = append(c.Cameras, capture.Config{
+			ID: cam.ID, Source: cam.Source, Username: cam.Username, Password: capture.Secret(cam.Password),
+			Video: capture.VideoConfig(cam.Video),
+		})
+	}
+	if len(r.WebRTC.STUN) > 0 {
+		c.WebRTC.ICEServers = append(c.WebRTC.ICEServers, forward.ICEServer{URLs: r.WebRTC.STUN})
+	}
+	for _, s := range r.WebRTC.TURN {
+		c.WebRTC.ICEServers = append(c.WebRTC.ICEServers, *s)
+	}
+	for _, k := range r.Auth.Keys {
+		key, _ := parseKey(k) // checked
+		c.Auth.Keys = append(c.Auth.Keys, key)
+	}
+	return c
+}
+
+// lift moves credentials out of a camera's URL into username and password,
+// where they are treated as the secrets they are.
+func lift(tree object, fs *Faults) object {
+	cams, _ := tree.get("cameras")
+	list, _ := cams.([]any)
+	for i, c := range list {
+		cam, _ := c.(object)
+		v, _ := cam.get("source")
+		source, _ := v.(string)
+		scheme, _, _ := strings.Cut(strings.ToLower(source), "://")
+		u, err := url.Parse(source)
+		if err != nil || u.User == nil || scheme != "rtsp" && scheme != "rtsps" {
+			continue
+		}
+		_, hasName := cam.get("username")
+		_, hasPassword := cam.get("password")
+		if hasName || hasPassword {
+			fs.add(path{}.key("cameras").index(i).key("source"), "credentials in the source and in username or password: one of them")
+		}
+		password, _ := u.User.Password()
+		name := u.User.Username()
+		u.User = nil
+		lifted := object{}
+		for _, m := range cam {
+			if m.key == "source" {
+				m.value = u.String()
+			}
+			lifted = append(lifted, m)
+		}
+		if !hasName && !hasPassword {
+			lifted = append(lifted, member{"username", name}, member{"password", password})
+		}
+		list[i] = lifted
+	}
+	return tree
+}

@@ -1,0 +1,161 @@
+package config
+
+import (
+	"math"
+	"time"
+)
+
+// none is the default of a list that may be empty.
+var none = []any{}
+
+// document is the table of `edged.config/1`.
+var document = &node{kind: mapping, doc: "The configuration of one box, edged.config/1.", keys: []field{
+	{"name", &node{kind: text, def: "", max: 64, check: checkPlain,
+		doc: "What people call the box. Empty: its host name."}},
+	{"cameras", &node{kind: list, def: none, max: 64, item: camera, id: "id",
+		doc: "The cameras, in the order of the page."}},
+	{"http", &node{kind: mapping, doc: "The web server: page, WHEP, WebSocket, API, metrics.", keys: []field{
+		{"listen", listen(":8080", "TCP address to listen on; port 0 takes any free port.")},
+		{"tls", &node{kind: mapping, doc: "HTTPS.", keys: []field{
+			{"cert", file("PEM file with the certificate and its chain; with key: HTTPS.")},
+			{"key", file("PEM file with the certificate's private key.")},
+			{"self_signed", flag(false, "HTTPS with a certificate that the box makes for itself.")},
+			{"require", flag(false, "Answer plain HTTP with 426.")},
+		}}},
+		{"origins", &node{kind: list, def: none, max: 32,
+			item: &node{kind: text, min: 1, max: 256, check: checkOrigin, pattern: `^(\*|https?://[^/?# ]+)$`},
+			doc:  `Origins of other web pages that may use the API (CORS); "*" for all.`}},
+	}}},
+	{"webrtc", &node{kind: mapping, doc: "Media to viewers.", keys: []field{
+		{"udp", listen(":8189", "UDP address for all media; port 0 takes any free port.")},
+		{"tcp", &node{kind: text, max: 256, check: checkTCP, pattern: `^$|` + listenPattern,
+			doc: "TCP address of ICE-TCP; port 0 takes the UDP port; empty: none. Default: as udp."}},
+		{"public_ips", &node{kind: list, def: none, max: 8, item: &node{kind: text, min: 2, max: 64, check: checkIP, pattern: ipPattern},
+			doc: "Addresses of a 1:1 NAT or port-forward, offered besides the box's own."}},
+		{"stun", &node{kind: list, def: none, max: 8,
+			item: &node{kind: text, min: 6, max: 256, check: checkICE("stun:", "stuns:"), pattern: `^stuns?:.+$`},
+			doc:  "STUN servers for viewers, stun:HOST[:PORT]."}},
+		{"turn", &node{kind: list, def: none, max: 8, item: relay, id: "urls",
+			doc: "TURN servers for viewers, besides the box's own."}},
+		{"max_viewers", number1(64, 10000, "Viewers at once, over all cameras.")},
+	}}},
+	{"turn", &node{kind: mapping, doc: "The embedded TURN server.", keys: []field{
+		{"enabled", flag(true, "Whether it runs.")},
+		{"listen", listen(":3478", "UDP address to listen on; port 0 takes any free port.")},
+		{"tls_listen", later(text, "", "TCP address for TURN over TLS.")},
+		{"realm", &node{kind: text, def: "edged", min: 1, max: 127, check: checkPlain,
+			doc: "Realm of the credentials (RFC 8489)."}},
+		{"public_ip", &node{kind: text, def: "", min: 2, max: 64, check: checkIP, pattern: `^$|` + ipPattern,
+			doc: "Address that viewers reach the box at, where it is not the box's own. Empty: the address they used."}},
+		{"max_allocations", number1(64, 10000, "Allocations at once, in all.")},
+		{"per_user", number1(8, 10000, "Allocations at once of one viewer.")},
+		{"max_bps", later(whole, int64(0), "Limit of one allocation, in bits a second; 0: none.")},
+		{"allow_peers", later(list, nil, "Networks that may be relayed to, besides the box's own SFU.")},
+		{"deny_peers", later(list, nil, "Networks that may not be relayed to.")},
+	}}},
+	{"auth", &node{kind: mapping, doc: "Who may do what.", keys: []field{
+		{"open", flag(false, "true: anybody on the network may view, without a token.")},
+		{"keys", &node{kind: list, def: none, max: 16,
+			item: &node{kind: text, min: 43, max: 44, check: checkKey, pattern: `^[A-Za-z0-9+/_-]{43}=?$`},
+			doc:  "Ed25519 public keys in base64 whose tokens are accepted, besides the box's own."}},
+	}}},
+	{"uplink", &node{kind: mapping, doc: "The way to the console, over MQTT.", keys: []field{
+		{"enabled", flag(false, "Whether it runs.")},
+		{"servers", &node{kind: list, def: none, max: 8,
+			item: &node{kind: text, min: 1, max: 256, check: checkServer, pattern: `^(mqtts?|wss?)://[^@]+$`},
+			doc:  "Brokers, tried in turn: mqtt://, mqtts://, ws:// or wss://, then HOST[:PORT]."}},
+		{"tenant", &node{kind: text, def: "default", min: 1, max: 16, pattern: `^[a-z0-9-]{1,16}$`,
+			doc: "Whose box it is; part of every topic."}},
+		{"client_cert", file("PEM file with the client certificate.")},
+		{"client_key", file("PEM file with the client certificate's private key.")},
+		{"ca", file("PEM file with the authorities to trust. Empty: the system's.")},
+		{"username", &node{kind: text, def: "", max: 256, check: checkPlain, doc: "MQTT user name."}},
+		{"password", secret("MQTT password.")},
+		{"trust", later(list, nil, "Keys that sign configurations and commands.")},
+	}}},
+	{"stats", &node{kind: mapping, doc: "Statistics sent over the uplink.", keys: []field{
+		{"window", &node{kind: duration, def: "60s", min: int64(time.Second), max: int64(time.Hour),
+			doc: "Length of one window."}},
+		{"batch", number1(5, 60, "Windows in one message.")},
+	}}},
+	{"log", &node{kind: mapping, doc: "The log.", keys: []field{
+		{"level", &node{kind: text, def: "info", min: 1, max: 8, enum: []string{"debug", "info", "warn", "error"},
+			doc: "The least level that is logged."}},
+	}}},
+}}
+
+var camera = &node{kind: mapping, doc: "One camera.", keys: []field{
+	{"id", &node{kind: text, required: true, min: 1, max: 32, pattern: `^[a-z0-9][a-z0-9-]{0,31}$`,
+		doc: "Its name in URLs, topics and tokens; unique."}},
+	{"source", &node{kind: text, required: true, masked: true, min: 1, max: 1024, check: checkSource,
+		pattern: `^([Rr][Tt][Ss][Pp][Ss]?://.+|v4l2:(auto|/dev/.+)|file:.+|pattern:)$`,
+		doc:     "Where it is: rtsp(s)://HOST/PATH, v4l2:auto, v4l2:/dev/…, file:PATH, pattern:. After rtsp://… #transport=udp or tcp fixes the transport."}},
+	{"sub", later(text, "", "A second, smaller encoding of the same scene.")},
+	{"username", &node{kind: text, def: "", max: 256, check: checkPlain, doc: "User name for the camera."}},
+	{"password", secret("Password for the camera.")},
+	{"video", &node{kind: mapping, doc: "What is encoded on the box; cameras that encode ignore it.", keys: []field{
+		{"width", &node{kind: whole, def: int64(1280), min: 16, max: 4096, even: true, doc: "Pixels."}},
+		{"height", &node{kind: whole, def: int64(720), min: 16, max: 4096, even: true, doc: "Pixels."}},
+		{"fps", number1(30, 60, "Frames a second.")},
+		{"bitrate", &node{kind: whole, def: int64(2_500_000), min: 50_000, max: 50_000_000, doc: "Bits a second."}},
+		{"codec", later(text, "h264", "The codec.")},
+		{"layers", later(whole, int64(1), "Encodings of the scene.")},
+	}}},
+	{"audio", &node{kind: mapping, doc: "The camera's sound.", keys: []field{
+		{"enabled", later(truth, false, "Whether it is forwarded.")},
+	}}},
+}}
+
+var relay = &node{kind: mapping, doc: "One TURN server.", keys: []field{
+	{"urls", &node{kind: list, required: true, min: 1, max: 4,
+		item: &node{kind: text, min: 6, max: 256, check: checkICE("turn:", "turns:"), pattern: `^turns?:.+$`},
+		doc:  "turn:HOST[:PORT][?transport=udp|tcp] or turns:…."}},
+	{"username", &node{kind: text, def: "", max: 256, check: checkPlain, doc: "User name."}},
+	{"credential", secret("Password.")},
+}}
+
+const (
+	listenPattern = `^(\[[0-9A-Za-z:.%]+\]|[^:\[\] ]*):[0-9]{1,5}$`
+	ipPattern     = `^[0-9A-Fa-f:.]+$`
+)
+
+func listen(def, doc string) *node {
+	return &node{kind: text, def: def, min: 2, max: 256, check: checkListen, pattern: listenPattern, doc: doc}
+}
+
+func checkTCP(s string) string {
+	if s == "" {
+		return ""
+	}
+	return checkListen(s)
+}
+
+func file(doc string) *node {
+	return &node{kind: text, def: "", max: 1024, check: checkPlain, doc: doc}
+}
+
+func flag(def bool, doc string) *node {
+	return &node{kind: truth, def: def, doc: doc}
+}
+
+func secret(doc string) *node {
+	return &node{kind: text, def: "", max: 256, secret: true, doc: doc + " Never shown."}
+}
+
+func number1(def, most int64, doc string) *node {
+	return &node{kind: whole, def: def, min: 1, max: most, doc: doc}
+}
+
+// later is a key of the document that this version knows but cannot serve.
+func later(k kind, def any, doc string) *node {
+	n := &node{kind: k, def: def, later: true, doc: doc + " Not in this version: only the default is accepted."}
+	switch k {
+	case list:
+		n.def = none
+	case whole:
+		n.min, n.max = math.MinInt64, math.MaxInt64
+	case text:
+		n.max = 1024
+	}
+	return n
+}
