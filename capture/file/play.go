@@ -1,0 +1,134 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"edged/capture"
+)
+
+// player sends the samples of a reader to a sink when their time has come.
+type player struct {
+	r     reader
+	sink  capture.Sink
+	pack  *capture.Packetizer
+	frame capture.Frame
+
+	params    capture.H264Params // H.264 only
+	described capture.Track
+
+	base  int64     // where this turn of the file begins
+	start time.Time // when time 0 was, or would have been
+}
+
+func newPlayer(r reader, sink capture.Sink) (*player, error) {
+	pack, err := capture.NewPacketizer(r.track().Codec)
+	if err != nil {
+		return nil, err
+	}
+	return &player{r: r, sink: sink, pack: pack}, nil
+}
+
+// run plays until ctx is done (then the error means nothing) or the file is
+// at fault.
+func (p *player) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	<-timer.C
+	p.start = time.Now()
+	for {
+		length, err := p.turn(ctx, timer)
+		if err != nil {
+			return err
+		}
+		p.base += length
+		if err := p.r.rewind(); err != nil {
+			return err
+		}
+	}
+}
+
+// turn plays the file once and gives its length.
+func (p *player) turn(ctx context.Context, timer *time.Timer) (int64, error) {
+	last, step := int64(-1), int64(singleStep)
+	for {
+		s, err := p.r.next()
+		if errors.Is(err, io.EOF) && last < 0 {
+			return 0, capture.Errorf(capture.CodeMedia, "no pictures")
+		}
+		if errors.Is(err, io.EOF) {
+			return last + step, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		if last >= 0 {
+			step = s.at - last
+		}
+		last = s.at
+		if err := p.wait(ctx, timer, p.base+s.at); err != nil {
+			return 0, err
+		}
+		if err := p.send(s); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// wait sleeps until media time at. After a long delay, of a suspended machine
+// say, it goes on from here instead of rushing after the clock.
+func (p *player) wait(ctx context.Context, timer *time.Timer, at int64) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	due := p.start.Add(duration(at))
+	left := time.Until(due)
+	if left < -maxLate {
+		p.start = p.start.Add(-left)
+	}
+	if left <= 0 {
+		return nil
+	}
+	timer.Reset(left)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// duration converts without overflow for as long as a process may live.
+func duration(ticks int64) time.Duration {
+	return time.Duration(ticks/clockRate)*time.Second + time.Duration(ticks%clockRate)*time.Second/clockRate
+}
+
+func (p *player) send(s sample) error {
+	track := p.r.track()
+	if track.Codec == capture.H264 {
+		if _, err := p.params.Observe(s.nalus); err != nil {
+			return &capture.Error{Code: capture.CodeMedia, Err: err}
+		}
+		t, ok := p.params.Track()
+		if !ok {
+			return nil // before the first keyframe
+		}
+		track = t
+		p.pack.H264(p.params.Complete(s.nalus), &p.frame)
+	} else if err := p.pack.Pack(s.unit, &p.frame); err != nil {
+		return &capture.Error{Code: capture.CodeMedia, Err: err}
+	}
+	if len(p.frame.Payloads) == 0 {
+		return nil
+	}
+	if track != p.described {
+		p.described = track
+		p.sink.Describe([]capture.Track{track})
+	}
+	p.frame.RTPTime = uint32(p.base + s.at)
+	p.frame.Captured = time.Now()
+	p.sink.Frame(&p.frame)
+	return nil
+}

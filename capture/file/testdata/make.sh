@@ -1,0 +1,19 @@
+#!/bin/sh
+# Makes the recordings of the tests anew: 10 frames of 160 × 90 at 10 frames a second.
+set -eu
+cd "$(dirname "$0")"
+src="-v error -y -f lavfi -i testsrc2=size=160x90:rate=10:duration=1"
+flags="-pix_fmt yuv420p -bitexact"
+x264="$flags -c:v libx264 -profile:v baseline -preset veryslow -crf 40 -g 5 -bf 0"
+ffmpeg $src $x264 clip.h264
+ffmpeg $src $x264 clip.mp4
+ffmpeg $src $x264 -movflags +faststart -video_track_timescale 12345 faststart.mp4
+ffmpeg $src $x264 -movflags frag_keyframe+empty_moov+default_base_moof fragmented.mp4
+ffmpeg $src $x264 -movflags frag_keyframe+empty_moov fragmented-base.mp4
+ffmpeg $src -f lavfi -i anullsrc=d=1 $x264 -c:a pcm_mulaw -ar 8000 -ac 1 -f mov sound.mov
+ffmpeg $src $flags -c:v libx264 -crf 40 -bf 2 -g 10 bframes.mp4
+ffmpeg $src $flags -c:v libx264 -crf 40 -bf 2 -g 10 bframes.h264
+ffmpeg $src $flags -c:v libx265 -x265-params log-level=none -crf 40 hevc.mp4
+ffmpeg $src $flags -c:v libvpx -b:v 20k -g 5 vp8.ivf
+ffmpeg $src $flags -c:v libvpx-vp9 -crf 55 -b:v 0 -g 5 vp9.ivf
+ffmpeg $src $flags -c:v libaom-av1 -cpu-used 8 -crf 60 -g 5 av1.ivf

@@ -1,0 +1,60 @@
+package rtsp
+
+import (
+	"testing"
+
+	"github.com/bluenviron/gortsplib/v5/pkg/format"
+
+	"edged/capture"
+)
+
+// Parameter sets of a 160 × 96 picture.
+var otherSPS = []byte{0x67, 0x42, 0xc0, 0x0a, 0xda, 0x0a, 0x36, 0x40}
+
+func TestFeed(t *testing.T) {
+	r := newRecord()
+	f, err := newFeed(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seq := uint16(0)
+	push := func(ts uint32, payloads ...[]byte) {
+		t.Helper()
+		for i, p := range payloads {
+			if err := f.units.push(packet(seq, ts, i == len(payloads)-1, p...)); err != nil {
+				t.Fatal(err)
+			}
+			seq++
+		}
+	}
+	slice, idr := []byte{0x41, 0x9a, 1}, []byte{0x65, 0x88, 1}
+
+	push(1, slice)
+	if len(r.frames) != 0 {
+		t.Error("a frame before the picture's size is known")
+	}
+	f.announce(&format.H264{SPS: []byte{1, 2}, PPS: testPPS})
+	push(2, slice)
+	if len(r.frames) != 0 {
+		t.Error("a broken description is believed")
+	}
+	f.announce(&format.H264{SPS: testSPS, PPS: testPPS})
+	push(3, slice)
+	push(4, idr) // sets only in the description: they go out with the picture
+	push(5, otherSPS, testPPS, idr)
+	push(6, slice)
+
+	if len(r.tracks) != 2 || r.tracks[0].Width != 320 || r.tracks[1].Width != 160 || r.tracks[1].Height != 96 {
+		t.Errorf("described as %+v", r.tracks)
+	}
+	var keys []bool
+	for _, fr := range r.frames {
+		keys = append(keys, fr.Keyframe)
+	}
+	if len(keys) != 4 || keys[0] || !keys[1] || !keys[2] || keys[3] {
+		t.Errorf("keyframes: %v", keys)
+	}
+	if err := f.units.push(packet(seq, 7, true, 0x67, 0)); capture.CodeOf(err) != capture.CodeProtocol {
+		t.Error(err)
+	}
+}

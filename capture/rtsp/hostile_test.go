@@ -1,0 +1,329 @@
+package rtsp
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"edged/capture"
+)
+
+func TestHostileCamera(t *testing.T) {
+	idr := append([]byte{0x65, 0x88}, make([]byte, 100)...)
+	fuMiddle := append([]byte{0x7c, 0x05}, make([]byte, 60000)...)
+	for name, c := range map[string]struct {
+		script  func(*peer)
+		code    capture.Code
+		mention string
+	}{
+		"hangs up": {func(*peer) {}, capture.CodeUnplugged, "closed the connection"},
+		"hangs up on setup": {func(p *peer) {
+			for {
+				method, cseq, ok := p.request()
+				if !ok || method == "SETUP" {
+					return
+				}
+				p.answer("200 OK", cseq, h264SDP)
+			}
+		}, capture.CodeUnplugged, "closed the connection"},
+		"hangs up playing": {well(func(*peer) {}), capture.CodeUnplugged, "closed the connection"},
+		"says nothing":     {func(p *peer) { _, _ = io.Copy(io.Discard, p) }, capture.CodeUnreachable, "does not answer"},
+		"garbage":          {flood("", "\x00\xff\x13\x37garbage"), capture.CodeProtocol, "before the first picture"},
+		"other protocol":   {flood("RTSP/9.9 200 OK\r\n", "\r\n"), capture.CodeProtocol, "RTSP/1.0"},
+		"endless headers":  {flood("RTSP/1.0 200 OK\r\n", "X: y\r\n"), capture.CodeProtocol, "255"},
+		"endless header":   {flood("RTSP/1.0 200 OK\r\nX: ", "y"), capture.CodeProtocol, "makes no sense"},
+		"endless blanks":   {flood("RTSP/1.0 200 OK\r\nX:", " "), capture.CodeProtocol, "before the first picture"},
+		"endless answers":  {flood("", "RTSP/1.0 200 OK\r\nCSeq: 999\r\n\r\n"), capture.CodeProtocol, "before the first picture"},
+		"huge body":        {flood("RTSP/1.0 200 OK\r\nContent-Length: 999999999\r\n\r\n", "y"), capture.CodeProtocol, "Content-Length"},
+		"media too early":  {flood("", "$\x00\x00\x04abcd"), capture.CodeProtocol, "interleaved"},
+		"redirect loop": {func(p *peer) {
+			describe("302 Moved", "Location: rtsp://"+p.LocalAddr().String()+"/again")(p)
+		}, capture.CodeProtocol, "redirects without end"},
+		"redirect elsewhere": {describe("302 Moved", "Location: rtsp://127.0.0.2:9/"), capture.CodeRefused, `redirects to "127.0.0.2"`},
+		"not found":          {describe("404 Not Found"), capture.CodeNotFound, "no such path"},
+		"no credentials":     {describe("401 Unauthorized", `WWW-Authenticate: Digest realm="x", nonce="y"`), capture.CodeUnauthorized, "password"},
+		"strange scheme":     {describe("401 Unauthorized", `WWW-Authenticate: Bearer`), capture.CodeUnauthorized, "authentication"},
+		"too many clients":   {describe("453 Not Enough Bandwidth"), capture.CodeBusy, "453"},
+		"forbidden":          {describe("403 Forbidden"), capture.CodeRefused, "403"},
+		"no description":     {describe("200 OK"), capture.CodeProtocol, "Content-Type"},
+		"H.265 only": {describe("200 OK", sdp("video 0 RTP/AVP 96", "a=rtpmap:96 H265/90000\r\n")),
+			capture.CodeCodec, "video H265"},
+		"MJPEG only":  {describe("200 OK", sdp("video 0 RTP/AVP 26", "")), capture.CodeCodec, "video JPEG"},
+		"sound only":  {describe("200 OK", sdp("audio 0 RTP/AVP 0", "")), capture.CodeCodec, "audio PCMU"},
+		"SDP garbage": {describe("200 OK", "v=0\r\nnonsense"), capture.CodeProtocol, "SDP"},
+		"other payload type": {well(func(p *peer) {
+			for p.rtp(0, 98, true, 0, []byte{0x40, 1, 2}) == nil {
+			}
+		}), capture.CodeCodec, "announced H.264"},
+		"H.265 in its place": {well(func(p *peer) {
+			for p.rtp(0, 96, true, 0, []byte{0x42, 1, 2, 3}) == nil {
+			}
+		}), capture.CodeCodec, "announced H.264"},
+		"gigantic fragments": {well(func(p *peer) {
+			err := p.rtp(0, 96, false, 0, []byte{0x7c, 0x85, 0x80})
+			for err == nil {
+				err = p.rtp(0, 96, false, 0, fuMiddle)
+			}
+		}), capture.CodeProtocol, "more than 4194304 bytes"},
+		"endless unit": {well(func(p *peer) {
+			for p.rtp(0, 96, false, 0, idr[:2]) == nil {
+			}
+		}), capture.CodeProtocol, "more than 2048 NAL units"},
+		"broken SPS": {well(func(p *peer) {
+			_ = p.rtp(0, 96, true, 0, []byte{0x67, 1})
+			_, _ = io.Copy(io.Discard, p)
+		}), capture.CodeProtocol, "SPS"},
+		"wrong channels": {well(func(p *peer) {
+			for range 100 {
+				_ = p.rtp(7, 96, true, 0, idr)
+			}
+		}), capture.CodeUnplugged, "closed the connection"},
+		"ends the session": {well(func(p *peer) {
+			_, _ = io.WriteString(p, "TEARDOWN rtsp://127.0.0.1/ RTSP/1.0\r\nCSeq: 1\r\n\r\n")
+			_, _ = io.Copy(io.Discard, p)
+		}), capture.CodeUnplugged, "ended the session"},
+		"falls silent": {well(func(p *peer) { _, _ = io.Copy(io.Discard, p) }), capture.CodeStalled, "nothing comes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			at := serve(t, c.script)
+			s := source(t, "rtsp://admin:"+secret+"@"+at+"/main?password="+secret+"#transport=tcp")
+			if name == "no credentials" {
+				s = source(t, "rtsp://"+at+"/main?password="+secret+"#transport=tcp")
+			}
+			if c.code == capture.CodeUnreachable || c.code == capture.CodeStalled {
+				s.limits.step = 100 * time.Millisecond
+			}
+			err := run(t, s, newRecord())
+			t.Log(err)
+			if got := capture.CodeOf(err); got != c.code {
+				t.Errorf("code %q, want %q", got, c.code)
+			}
+			for _, want := range []string{c.mention, "rtsp://" + at + "/main?password=***: "} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not mention %q", err, want)
+				}
+			}
+			if strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), "admin") {
+				t.Errorf("%q shows credentials", err)
+			}
+		})
+	}
+}
+
+func TestTransportHeaderNamesAHost(t *testing.T) {
+	at := serve(t, func(p *peer) {
+		for {
+			method, cseq, ok := p.request()
+			if !ok {
+				return
+			}
+			switch method {
+			case "DESCRIBE":
+				p.answer("200 OK", cseq, h264SDP)
+			case "SETUP":
+				p.answer("200 OK", cseq, "Transport: RTP/AVP;unicast;client_port=1-2;server_port=5004-5005;source=evil.example", "Session: 1")
+			default:
+				p.answer("200 OK", cseq)
+			}
+		}
+	})
+	err := run(t, source(t, "rtsp://"+at+"/"), newRecord())
+	if capture.CodeOf(err) != capture.CodeProtocol || !strings.Contains(err.Error(), "names a host") {
+		t.Error(err)
+	}
+}
+
+func TestNobodyListens(t *testing.T) {
+	l := listenTCP(t)
+	at := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(t, source(t, "rtsp://"+at+"/"), newRecord()); capture.CodeOf(err) != capture.CodeRefused {
+		t.Error(err)
+	}
+}
+
+// The owner leaves while the camera hangs, at each step: Run ends with nil.
+func TestCancelWhileCameraHangs(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	for _, step := range []string{"OPTIONS", "DESCRIBE", "SETUP", "PLAY", "media"} {
+		for _, scheme := range []string{"rtsp", "rtsps"} {
+			if scheme == "rtsps" && step != "OPTIONS" {
+				continue // never answers the TLS hello
+			}
+			t.Run(scheme+" "+step, func(t *testing.T) {
+				hanging := make(chan struct{}, 1)
+				hang := func(p *peer) {
+					hanging <- struct{}{}
+					buf := make([]byte, 1)
+					_, _ = p.Read(buf) // once, then reads no more
+					<-t.Context().Done()
+				}
+				at := serve(t, func(p *peer) {
+					if scheme == "rtsps" {
+						hang(p)
+						return
+					}
+					for {
+						method, cseq, ok := p.request()
+						if !ok {
+							return
+						}
+						if method == step {
+							hang(p)
+							return
+						}
+						switch method {
+						case "DESCRIBE":
+							p.answer("200 OK", cseq, h264SDP)
+						case "SETUP":
+							p.answer("200 OK", cseq, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1", "Session: 1")
+						case "PLAY":
+							p.answer("200 OK", cseq, "Session: 1")
+							hang(p)
+							return
+						default:
+							p.answer("200 OK", cseq)
+						}
+					}
+				})
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() { ended <- source(t, scheme+"://"+at+"/x#transport=tcp").Run(ctx, newRecord()) }()
+				<-hanging
+				cancel()
+				select {
+				case err := <-ended:
+					if err != nil {
+						t.Error(err)
+					}
+				case <-time.After(8 * time.Second): // less than the limit of a step
+					t.Fatal("Run does not end")
+				}
+			})
+		}
+	}
+}
+
+// A camera that changes its codec mid-way is told apart from one that loses
+// packets, and what came before was delivered.
+func TestCodecChangesMidway(t *testing.T) {
+	at := serve(t, well(func(p *peer) {
+		_ = p.rtp(0, 96, false, 1000, testSPS)
+		_ = p.rtp(0, 96, false, 1000, testPPS)
+		_ = p.rtp(0, 96, true, 1000, []byte{0x65, 0x88, 1, 2, 3})
+		for i := uint32(2); p.rtp(0, 96, true, 1000*i, []byte{0x02, 1, 0xd0, 3}) == nil; i++ {
+		}
+	}))
+	r := newRecord()
+	err := run(t, source(t, "rtsp://"+at+"/#transport=tcp"), r)
+	if capture.CodeOf(err) != capture.CodeCodec {
+		t.Error(err)
+	}
+	if len(r.frames) != 1 || !r.frames[0].Keyframe || len(r.tracks) != 1 || r.tracks[0].Width != 320 {
+		t.Errorf("%+v %+v", r.tracks, r.frames)
+	}
+}
+
+// No packet comes by UDP, so the source asks again for TCP.
+func TestFallBackToTCP(t *testing.T) {
+	udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	port := udp.LocalAddr().(*net.UDPAddr).Port
+	setups := make(chan string, 4)
+	at := serve(t, func(p *peer) {
+		for {
+			line, err := p.r.ReadLine()
+			if err != nil {
+				return
+			}
+			h, err := p.r.ReadMIMEHeader()
+			if err != nil {
+				return
+			}
+			cseq := h.Get("CSeq")
+			method, _, _ := strings.Cut(line, " ")
+			tcp := strings.Contains(h.Get("Transport"), "TCP")
+			switch {
+			case method == "DESCRIBE":
+				p.answer("200 OK", cseq, h264SDP)
+			case method == "SETUP" && tcp:
+				setups <- "tcp"
+				p.answer("200 OK", cseq, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1", "Session: 2")
+			case method == "SETUP":
+				setups <- "udp"
+				_, ports, _ := strings.Cut(h.Get("Transport"), "client_port=")
+				p.answer("200 OK", cseq, fmt.Sprintf("Transport: RTP/AVP;unicast;client_port=%s;server_port=%d-%d", ports, port, port+1), "Session: 1")
+			case method == "PLAY":
+				p.answer("200 OK", cseq, "Session: 1")
+				if len(setups) == 2 {
+					_ = p.rtp(0, 96, false, 1000, testSPS)
+					_ = p.rtp(0, 96, false, 1000, testPPS)
+					_ = p.rtp(0, 96, true, 1000, []byte{0x65, 0x88, 1, 2, 3})
+				}
+			default:
+				p.answer("200 OK", cseq)
+			}
+		}
+	})
+	s := source(t, "rtsp://"+at+"/")
+	s.limits.udp = 50 * time.Millisecond
+	r := newRecord()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx, r) }()
+	select {
+	case <-r.got:
+	case err := <-ended:
+		t.Fatal(err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("no frame")
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if a, b := <-setups, <-setups; a != "udp" || b != "tcp" {
+		t.Errorf("asked for %s, then %s", a, b)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	web := httptest.NewTLSServer(nil) // for its certificate
+	defer web.Close()
+	camera := well(func(p *peer) {
+		_ = p.rtp(0, 96, false, 1000, testSPS)
+		_ = p.rtp(0, 96, false, 1000, testPPS)
+		_ = p.rtp(0, 96, true, 1000, []byte{0x65, 0x88, 1, 2, 3})
+	})
+	at := serveOn(t, tls.NewListener(listenTCP(t), web.TLS), camera)
+
+	err := run(t, source(t, "rtsps://"+at+"/"), newRecord())
+	if capture.CodeOf(err) != capture.CodeRefused || !strings.Contains(err.Error(), "certificate is not trusted") {
+		t.Error(err)
+	}
+
+	s := source(t, "rtsps://"+at+"/")
+	s.tls = web.Client().Transport.(*http.Transport).TLSClientConfig
+	r := newRecord()
+	if err := run(t, s, r); capture.CodeOf(err) != capture.CodeUnplugged {
+		t.Error(err)
+	}
+	if len(r.frames) != 1 {
+		t.Errorf("%d frames", len(r.frames))
+	}
+}

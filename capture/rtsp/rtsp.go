@@ -1,0 +1,198 @@
+// Package rtsp is the source of network cameras: RTSP 1.0 (RFC 2326) with
+// H.264 over RTP (RFC 6184).
+//
+// A URL may end in #transport=udp, #transport=tcp or #transport=auto. The
+// default, auto, asks for UDP and falls back to interleaved TCP when the
+// camera refuses or when no packet has come within 3 seconds. Over rtsps://
+// media travels inside the TLS connection, or as SRTP where the camera offers
+// that.
+package rtsp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/bluenviron/gortsplib/v5"
+	"github.com/bluenviron/gortsplib/v5/pkg/base"
+	"github.com/bluenviron/gortsplib/v5/pkg/description"
+	"github.com/bluenviron/gortsplib/v5/pkg/format"
+	"github.com/bluenviron/gortsplib/v5/pkg/liberrors"
+	"github.com/pion/rtp"
+
+	"edged/capture"
+)
+
+const maxRedirects = 3
+
+// limits are the times that a camera is given.
+type limits struct {
+	step    time.Duration // to connect, to answer a request, to be silent while playing
+	udp     time.Duration // to send a first packet by UDP, before TCP is tried
+	goodbye time.Duration // to take the TEARDOWN when the owner wants to leave
+}
+
+// A step ends before the supervisor loses its patience with a first frame, at
+// 10 s: the reason given here says more.
+var defaultLimits = limits{step: 8 * time.Second, udp: 3 * time.Second, goodbye: time.Second}
+
+// Source is one RTSP camera. It implements [capture.Source].
+type Source struct {
+	addr   address
+	log    *slog.Logger
+	limits limits
+	tls    *tls.Config // nil: the system's authorities
+}
+
+// New checks the URL and the credentials' place in it. It opens nothing.
+// Credentials in cfg win over those in the URL. Errors never quote them.
+func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
+	addr, err := parseAddress(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{addr: addr, log: log, limits: defaultLimits}, nil
+}
+
+// Keyframe does nothing: RTSP has no means to ask for one.
+func (*Source) Keyframe(int) {}
+
+// Run connects, plays and delivers one video track until ctx is done (nil) or
+// the camera fails. Each network step takes at most 8 seconds. The error
+// names the URL without credentials and wraps a [*capture.Error].
+func (s *Source) Run(ctx context.Context, sink capture.Sink) error {
+	err := s.run(ctx, sink)
+	if ctx.Err() != nil {
+		return nil
+	}
+	err = fault(err)
+	return capture.Errorf(capture.CodeOf(err), "%s: %w", s.addr.shown, err)
+}
+
+func (s *Source) run(ctx context.Context, sink capture.Sink) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	f, err := newFeed(sink)
+	if err != nil {
+		return err
+	}
+	g := &guard{host: s.addr.url.Hostname(), step: s.limits.step}
+	c := s.client(g, f, cancel)
+	if err := c.Start(); err != nil {
+		return err
+	}
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		<-ctx.Done()
+		hurry := time.AfterFunc(s.limits.goodbye, g.cut)
+		defer hurry.Stop()
+		c.Close()
+	}()
+	err = s.play(c, g, f, cancel)
+	cancel(err) // the first cause stays: a verdict on the media comes before what it brought about
+	<-closed
+	return context.Cause(ctx)
+}
+
+// client is the library's, with every limit set.
+func (s *Source) client(g *guard, f *feed, fail context.CancelCauseFunc) *gortsplib.Client {
+	describes := 0
+	return &gortsplib.Client{
+		Scheme:                s.addr.url.Scheme,
+		Host:                  s.addr.url.Host,
+		Protocol:              s.addr.protocol,
+		ReadTimeout:           s.limits.step,
+		WriteTimeout:          s.limits.step,
+		InitialUDPReadTimeout: s.limits.udp,
+		UserAgent:             "edged",
+		TLSConfig:             s.tls,
+		DialContext:           g.dial,
+		ListenPacket:          listen,
+		ResolveIPAddr:         g.resolve,
+		OnRequest: func(r *base.Request) {
+			// Once with and once without credentials for each address, and once
+			// more for the fall-back to TCP.
+			if r.Method != base.Describe {
+				return
+			}
+			if describes++; describes > 2*(maxRedirects+2) {
+				fail(capture.Errorf(capture.CodeProtocol, "the camera redirects without end"))
+				g.cut()
+			}
+		},
+		OnTransportSwitch: func(err error) { s.log.Info("rtsp transport", "reason", err) },
+		OnPacketsLost:     func(uint64) {}, // the assembler counts
+		OnDecodeError: func(err error) {
+			// Comes from the goroutine that f belongs to only for packets of RTP.
+			if errors.As(err, new(liberrors.ErrClientRTPPacketUnknownPayloadType)) {
+				if err := f.units.stranger(); err != nil {
+					fail(err)
+				}
+			}
+		},
+	}
+}
+
+// play walks through the session and waits for its end, which always has a
+// reason.
+func (s *Source) play(c *gortsplib.Client, g *guard, f *feed, fail context.CancelCauseFunc) error {
+	desc, _, err := c.Describe(s.addr.url)
+	if err != nil {
+		return err
+	}
+	media, forma, err := pick(desc)
+	if err != nil {
+		return err
+	}
+	if _, err := c.Setup(desc.BaseURL, media, 0, 0); err != nil {
+		return err
+	}
+	f.announce(forma)
+	f.ntp = func(p *rtp.Packet) (time.Time, bool) { return c.PacketNTP(media, p) }
+	for _, each := range media.Formats {
+		c.OnPacketRTP(media, each, func(p *rtp.Packet) {
+			var err error
+			if each == format.Format(forma) {
+				err = f.units.push(p)
+			} else {
+				err = f.units.stranger()
+			}
+			if err != nil {
+				fail(err)
+			}
+		})
+	}
+	g.playing.Store(true)
+	if _, err := c.Play(nil); err != nil {
+		return err
+	}
+	err = c.Wait()
+	s.log.Debug("rtsp session over", "loss", f.units.String())
+	return err
+}
+
+// pick finds the track to forward, or says what the camera offers instead.
+func pick(desc *description.Session) (*description.Media, *format.H264, error) {
+	var offers []string
+	for _, m := range desc.Medias {
+		for _, f := range m.Formats {
+			if h, ok := f.(*format.H264); ok && !m.IsBackChannel {
+				return m, h, nil
+			}
+			name, _, _ := strings.Cut(f.RTPMap(), "/")
+			if name == "" {
+				name = fmt.Sprintf("payload type %d", f.PayloadType())
+			}
+			offers = append(offers, fmt.Sprintf("%s %.40s", m.Type, name))
+		}
+	}
+	if len(offers) == 0 {
+		return nil, nil, capture.Errorf(capture.CodeCodec, "the camera offers no media")
+	}
+	return nil, nil, capture.Errorf(capture.CodeCodec, "the camera offers %s; only H.264 can be forwarded: set its encoder to H.264", strings.Join(offers, ", "))
+}
