@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pion/ice/v4"
@@ -68,36 +69,63 @@ func hostAddrs(bound netip.Addr) ([]netip.Addr, error) {
 	return hosts, nil
 }
 
+// portPairs is how often a pair of equal UDP and TCP ports is tried for where
+// any will do.
+const portPairs = 20
+
 // listen opens the media sockets. A port in use is an error that names it.
 func (s *SFU) listen() error {
-	udp, err := net.ListenPacket("udp", s.cfg.UDP)
-	if err != nil {
-		return fmt.Errorf("webrtc.udp: media socket on UDP %s: %w", s.cfg.UDP, portError(err))
+	free := isPortZero(s.cfg.UDP) && isPortZero(s.cfg.TCP)
+	err := s.listenPair()
+	for i := 1; i < portPairs && free && errors.Is(err, errPortInUse); i++ {
+		err = s.listenPair() // the TCP port of the UDP port's number was taken
 	}
-	s.udp = udp.(*net.UDPConn)
+	if err != nil {
+		return err
+	}
 	_ = s.udp.SetReadBuffer(socketBuffer) // the kernel's limit may be lower: then it is the limit
 	_ = s.udp.SetWriteBuffer(socketBuffer)
 	s.bound = s.udp.LocalAddr().(*net.UDPAddr).AddrPort()
 	s.udpMux = &udpMux{UDPMuxDefault: ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: &mediaConn{s.udp}, Logger: s.pionLog.NewLogger("mux")}), sfu: s}
-	if s.cfg.TCP == "" {
-		return nil
+	if s.tcp != nil {
+		s.tcpMux = ice.NewTCPMuxDefault(ice.TCPMuxParams{Listener: s.tcp, ReadBufferSize: 8, Logger: s.pionLog.NewLogger("mux")})
 	}
-	addr := s.cfg.TCP
-	if host, port, err := net.SplitHostPort(addr); err == nil && port == "0" {
-		addr = net.JoinHostPort(host, fmt.Sprint(s.bound.Port())) // ICE-TCP has the number of the UDP port
-	}
-	if s.tcp, err = net.Listen("tcp", addr); err != nil {
-		return fmt.Errorf("webrtc.tcp: ICE-TCP on TCP %s: %w", addr, portError(err))
-	}
-	s.tcpMux = ice.NewTCPMuxDefault(ice.TCPMuxParams{Listener: s.tcp, ReadBufferSize: 8, Logger: s.pionLog.NewLogger("mux")})
 	return nil
 }
+
+// listenPair opens the UDP socket, and the TCP one where there is to be one:
+// with the number of the UDP port where any will do.
+func (s *SFU) listenPair() error {
+	udp, err := net.ListenPacket("udp", s.cfg.UDP)
+	if err != nil {
+		return fmt.Errorf("webrtc.udp: media socket on UDP %s: %w", s.cfg.UDP, portError(err))
+	}
+	if s.cfg.TCP != "" {
+		addr := s.cfg.TCP
+		if host, _, err := net.SplitHostPort(addr); err == nil && isPortZero(addr) {
+			addr = net.JoinHostPort(host, strconv.Itoa(udp.LocalAddr().(*net.UDPAddr).Port))
+		}
+		if s.tcp, err = net.Listen("tcp", addr); err != nil {
+			_ = udp.Close()
+			return fmt.Errorf("webrtc.tcp: ICE-TCP on TCP %s: %w", addr, portError(err))
+		}
+	}
+	s.udp = udp.(*net.UDPConn)
+	return nil
+}
+
+func isPortZero(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	return err == nil && port == "0"
+}
+
+var errPortInUse = errors.New("the port is in use by another process")
 
 // portError says plainly what keeps a socket from opening.
 func portError(err error) error {
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return errors.New("the port is in use by another process")
+		return errPortInUse
 	case errors.Is(err, unix.EACCES):
 		return errors.New("not permitted (ports below 1024 need CAP_NET_BIND_SERVICE)")
 	case errors.Is(err, unix.EADDRNOTAVAIL):

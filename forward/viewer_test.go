@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"strings"
@@ -484,6 +485,26 @@ func TestJoinErrors(t *testing.T) {
 	for key, n := range map[string]uint64{"dock\x00ok": 1, "dock\x00offer": 4, "dock\x00codec": 1, "empty\x00offline": 1, "dock\x00full": 1} {
 		if joins[key] != n {
 			t.Errorf("joins: %q %d, want %d", key, joins[key], n)
+		}
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	s := startSFU(t, nil)
+	udp, tcp := s.Ports()
+	if udp == 0 || udp != tcp {
+		t.Fatalf("ports %d and %d, want the same", udp, tcp)
+	}
+	for _, cfg := range []forward.Config{
+		{UDP: fmt.Sprintf("127.0.0.1:%d", udp), MaxViewers: 1},
+		{UDP: "127.0.0.1:0", TCP: fmt.Sprintf("127.0.0.1:%d", tcp), MaxViewers: 1},
+	} {
+		other, err := forward.New(cfg, certificate(t), logger(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := other.Run(context.Background()); err == nil || !strings.Contains(err.Error(), fmt.Sprint(udp)) || !strings.Contains(err.Error(), "in use") {
+			t.Errorf("%+v: %v", cfg, err)
 		}
 	}
 }
