@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// maxTracks bounds what a source may describe.
+// maxTracks bounds what a source may describe: tracks, and layers of a kind.
 const maxTracks = 8
 
 // maxJump is how far a frame's RTP time may stray from the clock on the wall
@@ -81,7 +81,7 @@ func checkTracks(tracks []Track) error {
 		return Errorf(CodeProtocol, "%d tracks", len(tracks))
 	}
 	for i, t := range tracks {
-		if (t.Kind != Video && t.Kind != Audio) || t.Codec == "" || t.ClockRate == 0 || t.Layer < 0 {
+		if (t.Kind != Video && t.Kind != Audio) || t.Codec == "" || t.ClockRate == 0 || t.Layer < 0 || t.Layer >= maxTracks {
 			return Errorf(CodeProtocol, "track %d: kind %q, layer %d, codec %q, clock rate %d", i, t.Kind, t.Layer, t.Codec, t.ClockRate)
 		}
 		twice := func(o Track) bool { return o.Kind == t.Kind && o.Layer == t.Layer }
@@ -135,17 +135,17 @@ func (g *gate) Frame(f *Frame) {
 // check adds up the payload bytes, or says what is wrong with the frame.
 func (g *gate) check(f *Frame) (size int, why string) {
 	if f.Track < 0 || f.Track >= len(g.tracks) {
-		return 0, "of no described track"
+		return 0, "no such track"
 	}
 	if len(f.Payloads) == 0 {
-		return 0, "without payloads"
+		return 0, "no payloads"
 	}
 	for _, p := range f.Payloads {
 		if len(p) == 0 {
-			return 0, "with an empty payload"
+			return 0, "an empty payload"
 		}
 		if len(p) > MaxPayload {
-			return 0, "with a payload too large"
+			return 0, "a payload too large"
 		}
 		size += len(p)
 	}
@@ -160,7 +160,7 @@ func (g *gate) drop(now time.Time, why string) {
 	g.c.mu.Unlock()
 	if now.Sub(g.warnedAt) >= logDroppedGap {
 		g.warnedAt = now
-		g.c.log.Warn("frame dropped on the way in: "+why, "dropped", n)
+		g.c.log.Warn("frame dropped on the way in", "why", why, "dropped", n)
 	}
 }
 

@@ -185,6 +185,36 @@ func TestH264ParamsPPS(t *testing.T) {
 	}
 }
 
+// A new SPS takes the PPS of the old one with it.
+func TestH264ParamsNewSPS(t *testing.T) {
+	var p capture.H264Params
+	key := capturetest.Units(capturetest.Clip())[0]
+	if _, err := p.Observe(key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Observe([][]byte{{0x68, 0b0101_0000, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	var sps []byte
+	for _, n := range key {
+		if n[0]&0x1f == 7 {
+			sps = bytes.Clone(n)
+		}
+	}
+	sps[3]++ // another level
+	pps := []byte{0x68, 0b1000_0000, 2}
+	if changed, err := p.Observe([][]byte{sps, pps}); err != nil || !changed {
+		t.Fatalf("changed %v, %v", changed, err)
+	}
+	got := p.Complete([][]byte{{0x65, 0x88}})
+	if len(got) != 3 || !bytes.Equal(got[0], sps) || !bytes.Equal(got[1], pps) {
+		t.Errorf("completed to % x", got)
+	}
+	if tr, _ := p.Track(); tr.Fmtp != "profile-level-id=42c020;packetization-mode=1" {
+		t.Errorf("track %+v", tr)
+	}
+}
+
 func FuzzH264Params(f *testing.F) {
 	for _, n := range capturetest.Units(capturetest.Clip())[0][:3] {
 		f.Add(n, []byte{0x68, 0xce, 0x3c, 0x80})

@@ -1,0 +1,88 @@
+// Package pattern is a camera that needs no hardware: a moving picture with a
+// frame counter and the time of day, for people and as a block code that a
+// program reads from a screenshot. From the code follow latency and loss on
+// the whole way to a viewer.
+package pattern
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"edged/capture"
+	"edged/capture/encode"
+)
+
+// What is encoded where the configuration does not say.
+const (
+	DefaultWidth   = 1280
+	DefaultHeight  = 720
+	DefaultFPS     = 30
+	DefaultBitrate = 2_500_000
+)
+
+// Source draws, encodes and delivers, a frame after the other.
+type Source struct {
+	cfg      encode.Config
+	log      *slog.Logger
+	keyframe atomic.Bool
+	next     uint32 // frame to draw; goes on when the source runs again
+}
+
+var _ capture.Source = (*Source)(nil)
+
+// New makes the source of a configuration whose Source is "pattern:".
+func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
+	if cfg.Source != "pattern:" {
+		return nil, fmt.Errorf("source %q: the pattern takes no more than \"pattern:\"", cfg.Source)
+	}
+	c := encode.Config{
+		Width:   cmp.Or(cfg.Video.Width, DefaultWidth),
+		Height:  cmp.Or(cfg.Video.Height, DefaultHeight),
+		FPS:     cmp.Or(cfg.Video.FPS, DefaultFPS),
+		Bitrate: cmp.Or(cfg.Video.Bitrate, DefaultBitrate),
+	}
+	if c.Width < minReadable || c.Height < minReadable/2 {
+		return nil, fmt.Errorf("pattern: %d × %d is too small for its code: at least %d × %d", c.Width, c.Height, minReadable, minReadable/2)
+	}
+	return &Source{cfg: c, log: log}, nil
+}
+
+// Encoder is what encodes the picture.
+func (s *Source) Encoder() string { return encode.Name }
+
+// Keyframe makes the next frame a keyframe.
+func (s *Source) Keyframe(int) { s.keyframe.Store(true) }
+
+// Run draws until ctx is done. A frame goes out as soon as it is drawn and
+// encoded; where encoding falls behind the rate, frames are left out.
+func (s *Source) Run(ctx context.Context, sink capture.Sink) error {
+	stream, err := encode.NewStream(s.cfg, sink, &s.keyframe)
+	if err != nil {
+		return fmt.Errorf("pattern: %w", err)
+	}
+	defer func() {
+		if err := stream.Close(); err != nil {
+			s.log.Warn("pattern", "err", err)
+		}
+	}()
+	p := newPicture(s.cfg.Width, s.cfg.Height)
+	// A ticker keeps its phase and drops what nobody waited for.
+	tick := time.NewTicker(time.Second / time.Duration(s.cfg.FPS))
+	defer tick.Stop()
+	for {
+		captured := time.Now()
+		if err := stream.Deliver(p.draw(Code{Frame: s.next, Time: captured}), captured); err != nil {
+			return fmt.Errorf("pattern: %w", err)
+		}
+		s.next++
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,158 @@
+package v4l2
+
+import (
+	"context"
+	"image"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"edged/capture"
+	"edged/capture/encode"
+)
+
+// TestDevice captures from a real device: EDGED_TEST_V4L2 names it, for
+// example /dev/video0, or auto.
+func TestDevice(t *testing.T) {
+	device := os.Getenv("EDGED_TEST_V4L2")
+	if device == "" {
+		t.Skip("EDGED_TEST_V4L2 names no capture device")
+	}
+	if encode.Name == "" {
+		t.Fatal("this build has no encoder: it cannot be tested with a device")
+	}
+	devices, err := Devices()
+	if err != nil || len(devices) == 0 {
+		t.Fatalf("devices %+v, %v", devices, err)
+	}
+	for _, d := range devices {
+		t.Logf("device %+v", d)
+	}
+	s, err := New(capture.Config{
+		ID: "v", Source: "v4l2:" + device,
+		Video: capture.VideoConfig{Width: 640, Height: 480, FPS: 30, Bitrate: 1_000_000},
+	}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Twice: a device that was not given back cannot be opened again.
+	for range 2 {
+		captureOnce(t, s)
+	}
+	captureTwice(t, s)
+}
+
+// captureTwice opens the device from two cameras at once.
+func captureTwice(t *testing.T, s *Source) {
+	t.Helper()
+	s.onPicture = nil
+	other := &Source{device: s.device, want: s.want, bitrate: s.bitrate, log: s.log}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var busy error
+	out := &sink{enough: 5, stop: func() {
+		busy = other.Run(ctx, &sink{enough: 1, stop: cancel})
+		cancel()
+	}}
+	if err := s.Run(ctx, out); err != nil || len(out.frames) < 5 {
+		t.Errorf("the first camera: %d frames, %v", len(out.frames), err)
+	}
+	if capture.CodeOf(busy) != capture.CodeBusy {
+		t.Errorf("the second camera: %v", busy)
+	}
+}
+
+// TestDeviceUnplugged takes the device away under the source. The variable
+// EDGED_TEST_V4L2_UNBIND says how, as FILE=TEXT to write, for example
+// /sys/bus/platform/drivers/vivid/unbind=vivid.0.
+func TestDeviceUnplugged(t *testing.T) {
+	device, how := os.Getenv("EDGED_TEST_V4L2"), os.Getenv("EDGED_TEST_V4L2_UNBIND")
+	file, text, ok := strings.Cut(how, "=")
+	if device == "" || !ok {
+		t.Skip("EDGED_TEST_V4L2 and EDGED_TEST_V4L2_UNBIND name no device to take away")
+	}
+	s, err := New(capture.Config{Source: "v4l2:" + device}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	out := &sink{enough: 3, stop: func() {
+		if err := os.WriteFile(file, []byte(text), 0o200); err != nil {
+			t.Error(err)
+			cancel()
+		}
+	}}
+	err = s.Run(ctx, out)
+	t.Logf("after %d frames: %v", len(out.frames), err)
+	if capture.CodeOf(err) != capture.CodeUnplugged || err == nil {
+		t.Errorf("code %s", capture.CodeOf(err))
+	}
+	if err := s.Run(t.Context(), &sink{}); capture.CodeOf(err) != capture.CodeNotFound {
+		t.Errorf("a device that is gone: %v", err)
+	}
+}
+
+const enough = 25
+
+func captureOnce(t *testing.T, s *Source) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // an emulated machine is slow
+	defer cancel()
+	sink := &sink{stop: cancel, enough: enough}
+	var shades [256]bool
+	s.onPicture = func(img *image.YCbCr) {
+		if img.Rect != image.Rect(0, 0, 640, 480) {
+			t.Errorf("a picture of %v", img.Rect)
+		}
+		for _, y := range img.Y {
+			shades[y] = true
+		}
+	}
+	begin := time.Now()
+	if err := s.Run(ctx, sink); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d frames in %v", len(sink.frames), time.Since(begin).Round(time.Millisecond))
+	if len(sink.frames) < enough {
+		t.Fatalf("%d frames, want %d", len(sink.frames), enough)
+	}
+	if !sink.frames[0].Keyframe {
+		t.Error("the first frame is no keyframe")
+	}
+	for i := 1; i < len(sink.frames); i++ {
+		if d := int32(sink.frames[i].RTPTime - sink.frames[i-1].RTPTime); d <= 0 {
+			t.Errorf("frame %d: RTP time moved by %d", i, d)
+		}
+	}
+	if len(sink.tracks) != 1 || sink.tracks[0].Width != 640 || sink.tracks[0].Height != 480 || sink.tracks[0].Codec != capture.H264 {
+		t.Errorf("tracks %+v", sink.tracks)
+	}
+	different := 0
+	for _, seen := range shades {
+		if seen {
+			different++
+		}
+	}
+	if different < 8 {
+		t.Errorf("the pictures have %d shades: nothing was captured", different)
+	}
+}
+
+// sink keeps what arrives and stops the source after enough frames.
+type sink struct {
+	stop   func()
+	enough int
+	tracks []capture.Track
+	frames []capture.Frame
+}
+
+func (s *sink) Describe(t []capture.Track) { s.tracks = append([]capture.Track(nil), t...) }
+func (s *sink) Frame(f *capture.Frame) {
+	s.frames = append(s.frames, *f)
+	if len(s.frames) == s.enough {
+		s.stop()
+	}
+}
