@@ -109,21 +109,31 @@ func writeMedia(line func(string, ...any), m offeredMedia, s selection, p answer
 	line("a=end-of-candidates")
 }
 
-// addCandidate hands a remote candidate to the agent. Candidates that the box
-// cannot use (mDNS names; the viewer's checks reach us anyway) are passed
-// over. Errors wrap ErrOffer.
-func addCandidate(agent *ice.Agent, text string) error {
+// parseCandidate reads a remote candidate ("candidate:…", or with "a="). It
+// is nil where there is none that the box can use: end-of-candidates, or an
+// mDNS name (the viewer's checks reach us anyway). Errors wrap ErrOffer.
+func parseCandidate(text string) (ice.Candidate, error) {
 	text = strings.TrimSpace(strings.TrimPrefix(text, "a="))
 	if text == "" || text == "end-of-candidates" {
-		return nil
+		return nil, nil
 	}
 	text = strings.TrimPrefix(text, "candidate:")
 	if fields := strings.Fields(text); len(fields) > 4 && strings.HasSuffix(strings.ToLower(fields[4]), ".local") {
-		return nil
+		return nil, nil
 	}
 	c, err := ice.UnmarshalCandidate(text)
 	if err != nil {
-		return fmt.Errorf("%w: candidate: %w", ErrOffer, err)
+		return nil, fmt.Errorf("%w: candidate: %w", ErrOffer, err)
+	}
+	return c, nil
+}
+
+// addCandidate hands a remote candidate to the agent. Errors: ErrOffer,
+// ErrGone.
+func addCandidate(agent *ice.Agent, text string) error {
+	c, err := parseCandidate(text)
+	if c == nil {
+		return err
 	}
 	if err := agent.AddRemoteCandidate(c); err != nil {
 		return fmt.Errorf("%w: %w", ErrGone, err)

@@ -87,6 +87,9 @@ func newLane(r *ring, clockRate uint32, f format, now time.Time) *lane {
 	return l
 }
 
+// wait makes the lane go on at a keyframe newer than what it has sent.
+func (l *lane) wait(now time.Time) { l.waiting, l.since = true, now }
+
 // batch is a frame's packets ready for the wire, back to back in one buffer.
 type batch struct {
 	buf     []byte
@@ -113,7 +116,7 @@ func (l *lane) pick(now time.Time) (f frame, skipped uint64, ok bool) {
 		if held && (f.keyframe || f.number <= l.burst || now.Sub(f.arrived) < behindLimit) {
 			return f, 0, true
 		}
-		l.waiting, l.since = true, now // behind: only a keyframe helps
+		l.wait(now) // behind: only a keyframe helps
 	}
 	key, held := r.frameLocked(r.keyframe)
 	if !held || l.started && key.number < l.next {

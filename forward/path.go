@@ -156,6 +156,11 @@ func (v *Viewer) Restart(ctx context.Context, text string) (string, error) {
 	if o.ufrag == "" || o.pwd == "" {
 		return "", fmt.Errorf("%w: no a=ice-ufrag and a=ice-pwd", ErrOffer)
 	}
+	for _, c := range o.candidates { // before anything changes
+		if _, err := parseCandidate(c); err != nil {
+			return "", err
+		}
+	}
 	if err := v.agent.Restart("", ""); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrGone, err)
 	}

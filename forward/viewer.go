@@ -57,6 +57,7 @@ type Viewer struct {
 	out    *srtp.Context
 	header rtp.Header  // scratch of seal
 	counts ViewerStats // the counters, path and reception part
+	paused bool
 	rate   rateMeter
 	recent [256]resent
 	budget tokens
@@ -202,10 +203,27 @@ func (v *Viewer) read(conn *ice.Conn, dtls io.Writer, keys <-chan *srtp.Context)
 func (v *Viewer) pump(b *batch, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.paused {
+		return
+	}
 	for _, l := range v.lanes {
 		for v.pumpOne(l, b, now) {
 		}
 	}
+}
+
+// Pause stops or resumes the media, and nothing else: the path stays open. A
+// resumed viewer goes on at a keyframe.
+func (v *Viewer) Pause(on bool) {
+	v.mu.Lock()
+	if v.paused && !on {
+		for _, l := range v.lanes {
+			l.wait(time.Now())
+		}
+	}
+	v.paused = on
+	v.mu.Unlock()
+	v.stream.signal()
 }
 
 // pumpOne sends one frame of a lane. It reports whether there may be more.

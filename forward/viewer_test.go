@@ -352,6 +352,10 @@ func TestICERestart(t *testing.T) {
 	c := newClient(t, clientOptions{})
 	c.join(s, st)
 	c.wait("frames", frames(5))
+	bad := "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=candidate:garbage\r\n"
+	if _, err := c.viewer.Restart(context.Background(), bad); !errors.Is(err, forward.ErrOffer) {
+		t.Fatalf("a bad candidate: %v", err)
+	}
 	answer, err := c.viewer.Restart(context.Background(), c.offer(&webrtc.OfferOptions{ICERestart: true}))
 	if err != nil {
 		t.Fatal(err)
@@ -507,4 +511,30 @@ func TestPortInUse(t *testing.T) {
 			t.Errorf("%+v: %v", cfg, err)
 		}
 	}
+}
+
+func TestPause(t *testing.T) {
+	s := startSFU(t, nil)
+	st, _ := play(t, s, "dock")
+	c := newClient(t, clientOptions{})
+	c.join(s, st)
+	c.wait("frames", frames(10))
+	c.viewer.Pause(true)
+	before := c.viewer.Stats().Packets
+	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if n := c.viewer.Stats().Packets; n != before {
+			t.Fatalf("%d packets sent while paused", n-before)
+		}
+	}
+	c.viewer.Pause(false)
+	c.mu.Lock()
+	have := 0
+	for _, p := range c.packets {
+		if p.Marker {
+			have++
+		}
+	}
+	c.mu.Unlock()
+	c.wait("frames after the pause", frames(have+20))
+	checkStream(t, c.packets)
 }
