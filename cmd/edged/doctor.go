@@ -1,0 +1,160 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"edged/capture/encode"
+	"edged/capture/v4l2"
+	"edged/internal/config"
+	"edged/storage"
+)
+
+// finding is one thing that the doctor looked at.
+type finding struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+}
+
+// doctor checks what the box needs to work: it opens and binds, and leaves
+// everything as it was. Beside a running box the ports are in use: it says so.
+func doctor(args []string, stdout io.Writer) error {
+	var o options
+	var asJSON bool
+	rest, err := parse("doctor", args, func(fs *flag.FlagSet) {
+		o.define(fs)
+		fs.BoolVar(&asJSON, "json", false, "")
+	})
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return usagef("edged doctor: %q is not understood; see edged help", rest[0])
+	}
+	findings, err := examine(o)
+	if err != nil {
+		return err
+	}
+	bad := 0
+	for _, f := range findings {
+		if !f.OK {
+			bad++
+		}
+		if !asJSON {
+			mark := "ok  "
+			if !f.OK {
+				mark = "BAD "
+			}
+			if _, err := fmt.Fprintf(stdout, "%s%s: %s\n", mark, f.Name, f.Detail); err != nil {
+				return err
+			}
+		}
+	}
+	if asJSON {
+		e := json.NewEncoder(stdout)
+		e.SetIndent("", "  ")
+		if err := e.Encode(findings); err != nil {
+			return err
+		}
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d of %d checks are bad", bad, len(findings))
+	}
+	return nil
+}
+
+func examine(o options) ([]finding, error) {
+	var out []finding
+	say := func(name string, err error, good string, a ...any) {
+		if err != nil {
+			out = append(out, finding{name, false, err.Error()})
+		} else {
+			out = append(out, finding{name, true, fmt.Sprintf(good, a...)})
+		}
+	}
+	cfg := config.Default()
+	if o.config != "" {
+		var err error
+		if _, cfg, err = readConfig(o.config); err != nil {
+			return nil, err
+		}
+	}
+	say("configuration", nil, "%d cameras", len(cfg.Cameras))
+	err := storage.CheckDir(o.data)
+	say("data directory", err, "%s can be written", o.data)
+	if err == nil {
+		identity, err := storage.OpenIdentity(o.data)
+		if err != nil {
+			say("identity", err, "")
+		} else {
+			say("identity", nil, "box %s", identity.Box())
+		}
+	}
+	say("clock", clock(time.Now()), "%s", time.Now().UTC().Format(time.RFC3339))
+	say("port http.listen", tcp(cfg.HTTP.Listen), "TCP %s is free", cfg.HTTP.Listen)
+	say("port webrtc.udp", udp(cfg.WebRTC.UDP), "UDP %s is free", cfg.WebRTC.UDP)
+	if cfg.WebRTC.TCP != "" {
+		say("port webrtc.tcp", tcp(cfg.WebRTC.TCP), "TCP %s is free", cfg.WebRTC.TCP)
+	}
+	if cfg.TURN.Enabled {
+		say("port turn.listen", udp(cfg.TURN.Listen), "UDP %s is free", cfg.TURN.Listen)
+	}
+	say("software encoder", encoder(), "OpenH264")
+	devices, err := v4l2.Devices()
+	say("V4L2 cameras", err, "%d found", len(devices))
+	for _, d := range devices {
+		say("camera "+d.Path, openable(d.Path), "%s", d.Name)
+	}
+	return out, nil
+}
+
+// clock doubts a clock from before this program was written: tokens and
+// certificates would not be good yet.
+func clock(now time.Time) error {
+	if now.Year() < 2025 {
+		return fmt.Errorf("the clock says %s: tokens will not be accepted", now.Format(time.DateOnly))
+	}
+	return nil
+}
+
+func encoder() error {
+	e, err := encode.New(encode.Config{Width: 64, Height: 64, FPS: 1, Bitrate: 100_000})
+	if err != nil {
+		return err
+	}
+	return e.Close()
+}
+
+func tcp(addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+func udp(addr string) error {
+	c, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+func openable(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("%w: the user needs the group video", err)
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}

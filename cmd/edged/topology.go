@@ -1,0 +1,88 @@
+package main
+
+import (
+	"time"
+
+	"edged/forward"
+	"edged/internal/signaling"
+)
+
+// topology is GET /api/v1/topology: who sees which camera by which way.
+type topology struct {
+	Box     string           `json:"box"`
+	Cameras []topologyCamera `json:"cameras"`
+	TURN    *topologyTURN    `json:"turn,omitempty"`
+	Uplink  topologyUplink   `json:"uplink"`
+}
+
+type topologyCamera struct {
+	signaling.Camera
+	RingBytes int              `json:"ring_bytes"`
+	Watchers  []topologyViewer `json:"watchers"`
+}
+
+type topologyViewer struct {
+	ID       string    `json:"id"` // a short form, no secret
+	Subject  string    `json:"subject"`
+	Since    time.Time `json:"since"`
+	State    string    `json:"state"`
+	Path     string    `json:"path"`
+	Remote   string    `json:"remote"`
+	Codec    string    `json:"codec"`
+	SRTP     string    `json:"srtp"`
+	Packets  uint64    `json:"packets"`
+	Bytes    uint64    `json:"bytes"`
+	Bitrate  float64   `json:"bitrate"` // bits/s
+	Loss     float64   `json:"loss"`    // fraction
+	Lost     uint64    `json:"lost"`
+	Jitter   float64   `json:"jitter"` // seconds
+	RTT      float64   `json:"rtt"`    // seconds
+	NACKs    uint64    `json:"nacks"`
+	RTX      uint64    `json:"rtx"`
+	PLIs     uint64    `json:"plis"`
+	Skipped  uint64    `json:"skipped"` // frames
+	JoinTime float64   `json:"join"`    // seconds, offer → first keyframe sent
+}
+
+type topologyTURN struct {
+	Allocations int    `json:"allocations"`
+	In          uint64 `json:"relayed_in"`  // bytes
+	Out         uint64 `json:"relayed_out"` // bytes
+	Denied      uint64 `json:"denied_peers"`
+}
+
+type topologyUplink struct {
+	Enabled   bool   `json:"enabled"`
+	Connected bool   `json:"connected"`
+	Server    string `json:"server,omitempty"`
+}
+
+func (g *gateway) topology() any {
+	u := g.uplink.Stats()
+	out := topology{Box: g.identity.Box(), Cameras: []topologyCamera{}, Uplink: topologyUplink{u.Enabled, u.Connected, u.Server}}
+	for _, id := range g.cameras.IDs() {
+		state, stream, ok := g.cameras.Camera(id)
+		if !ok {
+			continue
+		}
+		stats := stream.Stats()
+		c := topologyCamera{Camera: signaling.Describe(state, stream), RingBytes: stats.Ring, Watchers: []topologyViewer{}}
+		for _, v := range stats.Viewers {
+			c.Watchers = append(c.Watchers, watcher(v))
+		}
+		out.Cameras = append(out.Cameras, c)
+	}
+	if g.relay != nil {
+		t := g.relay.Stats()
+		out.TURN = &topologyTURN{t.Allocations, t.RelayedIn, t.RelayedOut, t.DeniedPeers}
+	}
+	return out
+}
+
+func watcher(v forward.ViewerStats) topologyViewer {
+	return topologyViewer{
+		ID: v.ID, Subject: v.Subject, Since: v.Since.UTC(), State: v.State, Path: v.Path, Remote: v.Remote, Codec: v.Codec, SRTP: v.Profile,
+		Packets: v.Packets, Bytes: v.Bytes, Bitrate: v.Bitrate, Loss: v.Loss, Lost: v.Lost, Jitter: v.Jitter.Seconds(), RTT: v.RTT.Seconds(),
+		NACKs: v.NACKs, RTX: v.RTX, PLIs: v.PLIs, Skipped: v.Skipped, JoinTime: v.Join.Seconds(),
+	}
+}

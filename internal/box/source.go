@@ -1,0 +1,30 @@
+package box
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"edged/capture"
+	"edged/capture/file"
+	"edged/capture/pattern"
+	"edged/capture/rtsp"
+	"edged/capture/v4l2"
+)
+
+// NewSource makes the source that a camera's URL names. It opens nothing.
+func NewSource(cfg capture.Config, log *slog.Logger) (capture.Source, error) {
+	log = log.With("camera", cfg.ID)
+	scheme, _, _ := strings.Cut(cfg.Source, ":")
+	switch scheme {
+	case "pattern":
+		return pattern.New(cfg, log)
+	case "rtsp", "rtsps":
+		return rtsp.New(cfg, log)
+	case "v4l2":
+		return v4l2.New(cfg, log)
+	case "file":
+		return file.New(cfg, log)
+	}
+	return nil, fmt.Errorf("source: %q is no kind of camera", scheme+":")
+}

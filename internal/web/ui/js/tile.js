@@ -1,0 +1,129 @@
+// One camera on the page: its element, what it says, its picture.
+
+import { View } from './view.js';
+import { rows } from './stats.js';
+
+const PHASES = { starting: 'starting', live: 'live', stalled: 'stalled', offline: 'offline', unmet: 'not possible' };
+
+/** What a tile says: tone for the dot, state for the caption, notice over the picture (or ''). */
+export function describe(camera, view, connected) {
+  const phase = PHASES[camera.state] ?? camera.state;
+  if (!connected) return { tone: 'wait', state: 'reconnecting', notice: view.frames ? '' : 'connecting…' };
+  if (camera.state !== 'live') {
+    const why = camera.last_error?.detail ? `${phase}: ${camera.last_error.detail}` : phase;
+    return { tone: camera.state === 'starting' ? 'wait' : 'bad', state: why, notice: why };
+  }
+  switch (view.state) {
+    case 'live': return { tone: 'live', state: 'live', notice: view.text };
+    case 'refused': return { tone: 'bad', state: 'cannot be shown here', notice: view.text };
+    case 'recovering': return { tone: 'wait', state: view.text, notice: view.text };
+    case 'connecting': return { tone: 'wait', state: 'connecting', notice: view.frames ? '' : 'connecting…' };
+    default: return { tone: 'live', state: 'live', notice: 'not playing: too many pictures at once' };
+  }
+}
+
+export class Tile {
+  camera; view; element;
+  sight = 0; // how much of it can be seen, 0..1
+  #connected = true; #parts;
+
+  /** context: link, clock and ice for the view. */
+  constructor(camera, context) {
+    this.camera = camera;
+    this.element = document.getElementById('tile').content.firstElementChild.cloneNode(true);
+    const part = (selector) => this.element.querySelector(selector);
+    this.#parts = {
+      picture: part('.picture'), video: part('video'), notice: part('.notice'), statistics: part('.statistics'),
+      name: part('h2'), state: part('.state'), sound: part('.sound'), full: part('.full'), back: part('.back'),
+    };
+    this.#parts.video.muted = true; // a cloned element does not take it from its attribute everywhere
+    this.#parts.video.setAttribute('aria-label', `Live picture of ${camera.id}`);
+    this.#parts.name.textContent = camera.id;
+    this.view = new View({ ...context, camera: camera.id, audio: hasAudio(camera), video: this.#parts.video, changed: () => this.#show() });
+    this.#parts.picture.onclick = () => { this.#parts.video.play().catch(() => {}); };
+    this.#parts.sound.onclick = () => this.#sound();
+    this.#parts.full.onclick = () => this.fullScreen();
+    this.enlarge(false);
+    this.update(camera);
+  }
+
+  get live() { return this.camera.state === 'live'; }
+
+  /** Takes the camera's new state. */
+  update(camera) {
+    const before = this.camera;
+    this.camera = camera;
+    if (camera.state !== before.state || camera.codec !== before.codec) this.view.cameraChanged(hasAudio(camera));
+    this.#parts.sound.hidden = !hasAudio(camera);
+    this.#show();
+  }
+
+  /** The page has, or has lost, its link to the box. */
+  connected(is) {
+    this.#connected = is;
+    if (is) this.view.linkUp();
+    else this.view.linkDown();
+    this.#show();
+  }
+
+  /** Shows it alone, or in the grid. */
+  enlarge(large) {
+    const { picture, full, back } = this.#parts;
+    this.element.classList.toggle('chosen', large);
+    picture.href = large ? '#/' : `#/${this.camera.id}`;
+    picture.setAttribute('aria-label', large ? 'All cameras' : `Enlarge ${this.camera.id}`);
+    full.hidden = !large || !document.fullscreenEnabled;
+    back.hidden = !large;
+  }
+
+  focus() { this.#parts.picture.focus({ preventScroll: true }); }
+
+  fullScreen() {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else this.element.requestFullscreen?.().catch(() => {});
+  }
+
+  /** Writes the statistics over the picture, or hides them. */
+  statistics(shown) {
+    const { statistics } = this.#parts;
+    const { stats, latency } = this.view;
+    statistics.hidden = !shown || !stats || !this.#parts.notice.hidden;
+    if (statistics.hidden) return;
+    statistics.replaceChildren(...rows(stats, latency).flatMap(([label, text]) => [element('dt', label), element('dd', text)]));
+  }
+
+  /** What the page tells of this camera to whoever looks from outside. */
+  get diagnosis() {
+    const { view } = this;
+    return {
+      state: view.state, text: view.text, camera: this.camera.state,
+      frames: view.stats?.frames ?? 0, shown: view.frames, fps: view.stats?.fps, latency: view.latency,
+      latencies: [...view.latencies], joinMs: view.joinMs, firstMs: view.firstAt, opens: view.opens, restarts: view.restarts,
+      stats: { ...view.stats },
+    };
+  }
+
+  #sound() {
+    const { video, sound } = this.#parts;
+    video.muted = !video.muted;
+    sound.setAttribute('aria-pressed', String(!video.muted));
+  }
+
+  #show() {
+    if (!this.view) return; // called while the view is being made
+    const { tone, state, notice } = describe(this.camera, this.view, this.#connected);
+    this.element.dataset.tone = tone;
+    this.#parts.state.textContent = state;
+    this.#parts.state.title = state;
+    this.#parts.notice.textContent = notice;
+    this.#parts.notice.hidden = !notice;
+  }
+}
+
+function element(name, text) {
+  const e = document.createElement(name);
+  e.textContent = text;
+  return e;
+}
+
+const hasAudio = (camera) => Boolean(camera.audio);
