@@ -152,6 +152,18 @@ func (r *raw) cross(fs *Faults) {
 			first[c.ID] = i
 		}
 	}
+	for i, c := range r.Cameras {
+		if c == nil || c.Source != "pattern:" {
+			continue
+		}
+		video := path{}.key("cameras").index(i).key("video") // smaller, the pattern's code could not be read; 0 has a fault already
+		if w := c.Video.Width; w > 0 && w < patternWidth {
+			fs.add(video.key("width"), "%d is below %d, the least of a pattern", w, patternWidth)
+		}
+		if h := c.Video.Height; h > 0 && h < patternHeight {
+			fs.add(video.key("height"), "%d is below %d, the least of a pattern", h, patternHeight)
+		}
+	}
 	tls := path{}.key("http").key("tls")
 	pair(r.HTTP.TLS.Cert, r.HTTP.TLS.Key, tls, "cert", "key", fs)
 	if r.HTTP.TLS.SelfSigned && r.HTTP.TLS.Cert != "" {
@@ -167,6 +179,12 @@ func (r *raw) cross(fs *Faults) {
 	}
 	r.clashes(fs)
 }
+
+// The least picture of a pattern, in pixels.
+const (
+	patternWidth  = 160
+	patternHeight = 80
+)
 
 // pair wants both files of a key pair, or none.
 func pair(cert, key string, p path, certName, keyName string, fs *Faults) {

@@ -155,6 +155,13 @@ turn.listen: "[1:2]:3": "1:2" is not an IP address
 auth.keys[0]: "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB" is not an Ed25519 public key
 uplink.servers[0]: "mqtts://:1" is not
 stats.window: "2h" is not in 1s..1h0m0s`},
+	{name: "server beyond", beyond: true, doc: "uplink: {servers: ['ws://b/mqtt?x=1', 'mqtt://b//', 'mqtts://b#f']}",
+		want: `uplink.servers[0]: "ws://b/mqtt?x=1": a query
+uplink.servers[1]: "mqtt://b//": a path has no meaning
+uplink.servers[2]: "mqtts://b#f": a query or a fragment`},
+	{name: "small pattern", beyond: true, doc: "cameras: [{id: a, source: 'pattern:', video: {width: 158, height: 64}}, {id: b, source: 'v4l2:auto', video: {width: 158, height: 64}}]",
+		want: `cameras[0].video.width: 158 is below 160
+cameras[0].video.height: 64 is below 80`},
 	{name: "duplicate ids", beyond: true, doc: "cameras: [{id: a, source: 'pattern:'}, {id: b, source: 'pattern:'}, {id: a, source: 'pattern:'}]",
 		want: `cameras[2].id: "a" is the id of cameras[0] already`},
 	{name: "pairs", beyond: true, doc: "http: {tls: {cert: /c}}\nuplink: {client_key: /k, enabled: true}",

@@ -137,8 +137,11 @@ func checkServer(s string) string {
 		!slices.Contains([]string{"mqtt", "mqtts", "ws", "wss"}, u.Scheme) {
 		return quote(s) + " is not mqtt://, mqtts://, ws:// or wss://, then HOST[:PORT]"
 	}
-	if (u.Scheme == "mqtt" || u.Scheme == "mqtts") && strings.Trim(u.Path, "/") != "" {
+	if (u.Scheme == "mqtt" || u.Scheme == "mqtts") && u.Path != "" && u.Path != "/" {
 		return quote(s) + ": a path has no meaning here"
+	}
+	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return quote(s) + ": a query or a fragment has no meaning here"
 	}
 	return ""
 }
