@@ -1,0 +1,72 @@
+// Drives one browser page on behalf of a Go test: reads one JSON command a
+// line from standard input, writes one JSON answer a line to standard output.
+// The browser ends with standard input, or with this process.
+//
+//   {"op":"launch", "browser", "path", "width", "height", "dark"}
+//   {"op":"goto", "url"}   {"op":"eval", "code"}   {"op":"wait", "code", "ms"}
+//   {"op":"click", "code"}   {"op":"key", "code"}   {"op":"type", "code"}
+//   {"op":"shot", "code"}   {"op":"said"}   {"op":"loss", "percent"}
+//
+// "code" is an expression that may be a promise, a CSS selector, a key, or text.
+// Answers: {"value": …} or {"error": "…"}.
+
+import { createInterface } from 'node:readline';
+import puppeteer from 'puppeteer-core';
+
+const CHROMIUM = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update',
+  '--disable-sync', '--disable-quic', '--no-first-run'];
+
+let browser, page, cdp;
+const said = []; // what the page wrote to its console, and its uncaught errors
+
+const operations = {
+  async launch({ browser: kind, path, width, height, dark }) {
+    browser = await puppeteer.launch({
+      browser: kind, executablePath: path, headless: true, acceptInsecureCerts: true,
+      defaultViewport: kind === 'chrome' ? { width, height } : null,
+      ...(kind === 'chrome' ? { args: [...CHROMIUM, `--window-size=${width},${height}`], pipe: true }
+        : { args: [`--width=${width}`, `--height=${height}`] }),
+    });
+    page = await browser.newPage();
+    page.on('console', (m) => { said.push(`${m.type()}: ${m.text()}`); });
+    page.on('pageerror', (e) => { said.push(`uncaught: ${e.message}`); });
+    if (kind === 'chrome') await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: dark ? 'dark' : 'light' }]);
+    return browser.version();
+  },
+  async goto({ url }) { await page.goto(url, { waitUntil: 'domcontentloaded' }); },
+  eval: ({ code }) => page.evaluate(code),
+  async wait({ code, ms }) {
+    const handle = await page.waitForFunction(code, { timeout: ms, polling: 20 });
+    return handle.jsonValue();
+  },
+  click: ({ code }) => page.click(code),
+  key: ({ code }) => page.keyboard.press(code),
+  type: ({ code }) => page.keyboard.type(code),
+  async shot({ code }) {
+    const target = code ? await page.$(code) : page;
+    if (!target) throw new Error(`no element ${code}`);
+    return target.screenshot({ encoding: 'base64' });
+  },
+  // Only connections made after the first call are affected.
+  async loss({ percent }) {
+    cdp ??= await page.createCDPSession();
+    await cdp.send('Network.enable');
+    await cdp.send('Network.emulateNetworkConditions',
+      { offline: false, latency: 1, downloadThroughput: 1e8, uploadThroughput: 1e8, packetLoss: percent, packetQueueLength: 1000 });
+  },
+  said: () => said,
+};
+
+async function answer(line) {
+  try {
+    const command = JSON.parse(line);
+    return { value: await operations[command.op](command) ?? null };
+  } catch (error) {
+    return { error: error.message };
+  }
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  process.stdout.write(`${JSON.stringify(await answer(line))}\n`);
+}
+await browser?.close();
