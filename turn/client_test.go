@@ -53,7 +53,7 @@ func start(t *testing.T, cfg Config, peers []netip.AddrPort, with ...func(*Relay
 }
 
 // echo plays the SFU on address: it sends back what comes.
-func echo(t *testing.T, address string) netip.AddrPort {
+func echo(t testing.TB, address string) netip.AddrPort {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", address)
 	if err != nil {
@@ -79,12 +79,12 @@ func echo(t *testing.T, address string) netip.AddrPort {
 
 // client speaks TURN by hand, to say what a library would not.
 type rawClient struct {
-	t                        *testing.T
+	t                        testing.TB
 	conn                     *net.UDPConn
 	user, pass, realm, nonce string
 }
 
-func dial(t *testing.T, host string, r *Relay) *rawClient {
+func dial(t testing.TB, host string, r *Relay) *rawClient {
 	t.Helper()
 	ip := net.ParseIP(host)
 	conn, err := net.DialUDP("udp", nil, &net.UDPAddr{IP: ip, Port: int(r.Port())})

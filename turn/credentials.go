@@ -3,6 +3,7 @@ package turn
 import (
 	"crypto/hmac"
 	"crypto/md5"
+	"crypto/rand"
 	"crypto/sha1"
 	"encoding/base64"
 	"errors"
@@ -10,6 +11,9 @@ import (
 	"strings"
 	"time"
 )
+
+// maxSubject is how much of a subject a username carries, in bytes.
+const maxSubject = 64
 
 var (
 	errUsername = errors.New("username is not expiry:subject")
@@ -46,10 +50,14 @@ func parseUsername(username string) (subject string, expires time.Time, err erro
 // Credentials makes a username and a password that open allocations for ttl
 // (rounded up to a second). An allocation that is alive when they expire lives
 // on for as long as its owner refreshes it. The password is a bearer secret:
-// keep it out of logs and URLs. subject is whom the quota counts, a viewer's
-// session. Safe for concurrent use, also before Run.
+// keep it out of logs and URLs. Each call makes another user for the quota,
+// since several viewers may share a subject, who is named for whoever reads the
+// traffic and cut where long. Safe for concurrent use, also before Run.
 func (r *Relay) Credentials(subject string, ttl time.Duration) (username, pass string, expires time.Time) {
 	expires = r.now().Add(ttl + time.Second - 1).Truncate(time.Second)
-	username = strconv.FormatInt(expires.Unix(), 10) + ":" + subject
+	if len(subject) > maxSubject {
+		subject = strings.ToValidUTF8(subject[:maxSubject], "")
+	}
+	username = strconv.FormatInt(expires.Unix(), 10) + ":" + subject + "." + rand.Text()[:8]
 	return username, password(r.secret, username), expires
 }

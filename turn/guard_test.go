@@ -5,8 +5,10 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pion/stun/v3"
 )
@@ -116,6 +118,22 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
+// TestEverySubjectGetsCredentialsThatWork: a token's subject is free text.
+func TestEverySubjectGetsCredentialsThatWork(t *testing.T) {
+	sfu := echo(t, "127.0.0.1:0")
+	r := start(t, config(), []netip.AddrPort{sfu})
+	for _, subject := range []string{"", ":", "a:b", "日本語", strings.Repeat("é", 1000), strings.Repeat("x", 63) + "é"} {
+		c := dial(t, "127.0.0.1", r)
+		c.user, c.pass, _ = r.Credentials(subject, time.Hour)
+		if !utf8.ValidString(c.user) || len(c.user) > 128 {
+			t.Errorf("username %q", c.user)
+		}
+		if got := code(c.allocate()); got != 0 {
+			t.Errorf("subject %.20q: %d", subject, got)
+		}
+	}
+}
+
 // TestLiveAllocationOutlivesItsCredential and nobody else's does.
 func TestLiveAllocationOutlivesItsCredential(t *testing.T) {
 	sfu := echo(t, "127.0.0.1:0")
@@ -186,9 +204,14 @@ func TestQuotas(t *testing.T) {
 	cfg := config()
 	cfg.MaxAllocations, cfg.PerUser = 4, 2
 	r := start(t, cfg, []netip.AddrPort{sfu})
+	users := map[string][2]string{}
+	for _, subject := range []string{"a", "b", "c"} {
+		user, pass, _ := r.Credentials("page", time.Hour) // all from one token
+		users[subject] = [2]string{user, pass}
+	}
 	try := func(subject string) (*rawClient, stun.ErrorCode) {
 		c := dial(t, "127.0.0.1", r)
-		c.user, c.pass, _ = r.Credentials(subject, time.Hour)
+		c.user, c.pass = users[subject][0], users[subject][1]
 		return c, code(c.allocate())
 	}
 	var first *rawClient

@@ -16,6 +16,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
+	"edged/capture/encode"
 	"edged/forward"
 	"edged/internal/auth"
 	"edged/internal/box"
@@ -159,8 +160,8 @@ func (g *gateway) run(ctx context.Context, cfg config.Config, stdout io.Writer) 
 	if _, err := g.cameras.Apply(cfg.Cameras); err != nil {
 		return err
 	}
-	for _, note := range g.store.Report() {
-		g.log.Warn("storage", "healed", note)
+	if encode.Name == "" {
+		g.log.Warn("this build has no software encoder: cameras that need one stay offline, the others are passed through")
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return g.sfu.Run(ctx) })

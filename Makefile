@@ -1,0 +1,59 @@
+# What a person or a build server runs. `make` lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help build run test check fuzz bench dist notices vuln lab-browser lab-rtsp lab-mqtt lab-turn lab-guest lab-dist lab-soak clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## bin/edged for this machine, static
+	@scripts/build
+
+run: build ## build, and serve the test pattern and every camera found
+	bin/edged
+
+test: ## install what the tests need, then run all of them
+	scripts/setup
+	scripts/test
+
+check: ## formatting, vet, staticcheck, go.mod, NOTICE
+	scripts/check
+
+fuzz: ## every fuzz test for FUZZTIME (10s) each
+	scripts/fuzz $(FUZZTIME)
+
+bench: ## what a forwarded packet costs, beside plain pion; join time and glass-to-glass in a browser
+	scripts/bench/run
+
+dist: ## dist/edged-linux-{amd64,arm64,armv7,armv6}, static and stripped
+	scripts/setup dist
+	scripts/dist
+
+notices: ## write NOTICE anew, from what is linked in
+	go run ./scripts/notices
+
+vuln: ## known vulnerabilities of what is linked in; needs the database at vuln.go.dev
+	go run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./cmd/edged
+
+lab-browser: ## laboratory: Chromium and Firefox as viewers
+	go test -count=1 -v ./internal/lab/browser/...
+
+lab-rtsp: ## laboratory: GStreamer's RTSP server as the camera
+	go test -count=1 -v ./internal/lab/rtsp/...
+
+lab-mqtt: ## laboratory: Mosquitto as the broker
+	go test -count=1 -v ./internal/lab/mqtt/...
+
+lab-turn: ## laboratory: coturn's clients against the TURN server
+	go test -count=1 -v ./internal/lab/turn/...
+
+lab-guest: ## laboratory: a QEMU guest with a V4L2 camera
+	go test -count=1 -v ./internal/lab/guest/...
+
+lab-soak: build ## laboratory: 50 viewers for a minute; fails if one of them misses a frame
+	go run ./scripts/bench/soak
+
+lab-dist: ## laboratory: the ARM binaries under user-mode emulation
+	go test -count=1 -v ./internal/lab/dist/...
+
+clean: ## remove what was built; .cache stays
+	rm -rf bin dist
