@@ -1,18 +1,26 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"edged/capture"
 	"edged/capture/encode"
 	"edged/capture/v4l2"
+	"edged/forward"
+	"edged/internal/box"
 	"edged/internal/config"
+	"edged/internal/probe"
 	"edged/storage"
 )
 
@@ -107,12 +115,67 @@ func examine(o options) ([]finding, error) {
 		say("port turn.listen", udp(cfg.TURN.Listen), "UDP %s is free", cfg.TURN.Listen)
 	}
 	say("software encoder", encoder(), "OpenH264")
+	if encode.Name != "" {
+		r, err := wholePath()
+		say("pattern to viewer", err, "first packet after %v, %d frames, %d packets lost, over %s", r.FirstPacket.Round(time.Millisecond), r.Frames, r.Lost, r.Path)
+	}
 	devices, err := v4l2.Devices()
 	say("V4L2 cameras", err, "%d found", len(devices))
 	for _, d := range devices {
 		say("camera "+d.Path, openable(d.Path), "%s", d.Name)
 	}
 	return out, nil
+}
+
+// wholePath forwards a small test pattern to a real viewer in this process,
+// over the box's own addresses: capture, encoder, SFU, ICE, DTLS and SRTP.
+func wholePath() (probe.Result, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "edged-doctor-")
+	if err != nil {
+		return probe.Result{}, err
+	}
+	defer os.RemoveAll(dir)
+	identity, err := storage.OpenIdentity(dir)
+	if err != nil {
+		return probe.Result{}, err
+	}
+	log := slog.New(slog.DiscardHandler)
+	sfu, err := forward.New(forward.Config{UDP: ":0", MaxViewers: 1}, identity.Certificate, log)
+	if err != nil {
+		return probe.Result{}, err
+	}
+	cameras := box.New(sfu, log)
+	if _, err := cameras.Apply([]capture.Config{{ID: "test", Source: "pattern:", Video: capture.VideoConfig{Width: 320, Height: 180, FPS: 15}}}); err != nil {
+		return probe.Result{}, err
+	}
+	group, running := errgroup.WithContext(ctx)
+	running, stop := context.WithCancel(running)
+	group.Go(func() error { return sfu.Run(running) })
+	group.Go(func() error { return cameras.Run(running) })
+	var r probe.Result
+	group.Go(func() (err error) {
+		defer stop()
+		r, err = probe.Run(running, 10, func(ctx context.Context, offer string) (string, error) { return joinWhenLive(ctx, sfu, cameras, offer) })
+		return err
+	})
+	return r, group.Wait()
+}
+
+func joinWhenLive(ctx context.Context, sfu *forward.SFU, cameras *box.Box, offer string) (string, error) {
+	for {
+		_, stream, _ := cameras.Camera("test")
+		_, answer, err := sfu.Join(ctx, stream, forward.ViewerOptions{Offer: offer, Subject: "doctor"})
+		if !errors.Is(err, forward.ErrOffline) && !errors.Is(err, forward.ErrGone) {
+			return answer, err
+		}
+		select {
+		case <-ctx.Done():
+			return "", err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // clock doubts a clock from before this program was written: tokens and

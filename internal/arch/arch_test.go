@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 	"internal/box":       {"internal/config", "forward", "capture", "capture/..."},
 	"internal/config":    {"capture", "forward", "turn", "uplink", "storage", "internal/web"},
 	"internal/docs":      {},
+	"internal/probe":     {},
 	"internal/metrics":   {"forward", "capture", "turn", "uplink", "internal/box", "internal/signaling"},
 	"internal/signaling": {"forward", "capture", "internal/auth"},
 	"internal/web":       {"internal/signaling", "internal/auth", "forward", "capture", "internal/web/ui"},
