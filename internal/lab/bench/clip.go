@@ -1,0 +1,37 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// ClipFPS is the frame rate of Clip.
+const ClipFPS = 30
+
+// Clip makes, once, the recording that benchmarks play: twenty seconds of
+// H.264 Constrained Baseline, 1280x720 at 30 frames and about 2.5 Mbit/s a
+// second, a keyframe at the given interval. It is kept in dir, which must not
+// be under version control. ffmpeg with libx264 must be installed.
+func Clip(ctx context.Context, dir string, keyframe time.Duration) (path string, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	group := max(1, int(keyframe.Seconds()*ClipFPS))
+	path = filepath.Join(dir, fmt.Sprintf("clip-720p30-g%d.h264", group))
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	aside := path + ".new"
+	args := fmt.Sprintf("-loglevel error -y -f lavfi -i testsrc2=size=1280x720:rate=%d -t 20 -pix_fmt yuv420p"+
+		" -c:v libx264 -preset medium -profile:v baseline -b:v 2500k -maxrate 2500k -bufsize 1250k -g %d -keyint_min %d -sc_threshold 0"+
+		" -bsf:v h264_mp4toannexb -f h264 %s", ClipFPS, group, group, aside)
+	if out, err := exec.CommandContext(ctx, "ffmpeg", strings.Fields(args)...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("clip: ffmpeg: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return path, os.Rename(aside, path)
+}

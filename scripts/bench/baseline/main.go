@@ -1,0 +1,219 @@
+// Command baseline is the plain pion WHEP server that edged is measured
+// against: one TrackLocalStaticRTP shared by a PeerConnection a viewer, all
+// on one UDP port. It plays a recording as edged's file source does and
+// serves nothing else.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"edged/capture"
+	"edged/capture/capturetest"
+
+	"github.com/pion/interceptor"
+	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+	"golang.org/x/sync/errgroup"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "baseline:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx is done. It prints the WHEP endpoint on a line of its
+// own once it is open.
+func run(ctx context.Context, args []string, stdout io.Writer) error {
+	flags := flag.NewFlagSet("baseline", flag.ContinueOnError)
+	clip := flags.String("clip", "", "H.264 byte stream to play; empty: a small built-in one")
+	fps := flags.Float64("fps", 30, "frames a second of the clip")
+	full := flags.Bool("interceptors", false, "with pion's default interceptors")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	var stream []byte
+	if *clip != "" {
+		var err error
+		if stream, err = os.ReadFile(*clip); err != nil {
+			return err
+		}
+	}
+	source, err := capturetest.New(capturetest.Options{Stream: stream, FPS: *fps})
+	if err != nil {
+		return err
+	}
+	media, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return err
+	}
+	defer media.Close()
+	s, err := newServer(media, *full)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	web := &http.Server{Handler: s, ReadHeaderTimeout: 5 * time.Second}
+	fmt.Fprintf(stdout, "http://%s/whep/clip\n", l.Addr())
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return source.Run(ctx, s) })
+	group.Go(func() error {
+		if err := web.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		return web.Close()
+	})
+	return group.Wait()
+}
+
+// server is the sink of the recording and the WHEP endpoint.
+type server struct {
+	api    *webrtc.API
+	track  *webrtc.TrackLocalStaticRTP
+	packet rtp.Packet // of the source's goroutine
+
+	mu      sync.Mutex
+	viewers map[string]*webrtc.PeerConnection // by session path
+	joined  int                               // so far
+}
+
+// newServer makes the pion API as most programs do: default codecs, default
+// roles and profiles.
+func newServer(media net.PacketConn, full bool) (*server, error) {
+	m := &webrtc.MediaEngine{}
+	if err := m.RegisterDefaultCodecs(); err != nil {
+		return nil, err
+	}
+	registry := &interceptor.Registry{}
+	if full {
+		if err := webrtc.RegisterDefaultInterceptors(m, registry); err != nil {
+			return nil, err
+		}
+	}
+	settings := webrtc.SettingEngine{}
+	settings.SetIncludeLoopbackCandidate(true)
+	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	settings.SetICEUDPMux(webrtc.NewICEUDPMux(nil, media))
+	track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{
+		MimeType: webrtc.MimeTypeH264, ClockRate: 90000,
+		SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+	}, "video", "clip")
+	if err != nil {
+		return nil, err
+	}
+	return &server{
+		api:    webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithInterceptorRegistry(registry), webrtc.WithSettingEngine(settings)),
+		track:  track,
+		packet: rtp.Packet{Header: rtp.Header{Version: 2}},
+
+		viewers: map[string]*webrtc.PeerConnection{},
+	}, nil
+}
+
+// Describe implements capture.Sink; the clip's one track is known.
+func (s *server) Describe([]capture.Track) {}
+
+// Frame implements capture.Sink: a frame becomes packets, and pion writes
+// each to each viewer.
+func (s *server) Frame(f *capture.Frame) {
+	s.packet.Timestamp = f.RTPTime
+	for i, payload := range f.Payloads {
+		s.packet.SequenceNumber++
+		s.packet.Marker = i == len(f.Payloads)-1
+		s.packet.Payload = payload
+		_ = s.track.WriteRTP(&s.packet) // a viewer that is gone is pion's to forget
+	}
+}
+
+// ServeHTTP answers WHEP offers and ends sessions.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodDelete {
+		s.mu.Lock()
+		pc := s.viewers[r.URL.Path]
+		delete(s.viewers, r.URL.Path)
+		s.mu.Unlock()
+		if pc != nil {
+			_ = pc.Close()
+		}
+		return
+	}
+	offer, err := io.ReadAll(io.LimitReader(r.Body, 64<<10))
+	if err == nil {
+		var answer, session string
+		if answer, session, err = s.join(string(offer), r.URL.Path); err == nil {
+			w.Header().Set("Location", session)
+			w.WriteHeader(http.StatusCreated)
+			_, _ = io.WriteString(w, answer)
+			return
+		}
+	}
+	http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+}
+
+func (s *server) join(offer, path string) (answer, session string, err error) {
+	pc, err := s.api.NewPeerConnection(webrtc.Configuration{})
+	if err != nil {
+		return "", "", err
+	}
+	s.mu.Lock()
+	s.joined++
+	session = fmt.Sprintf("%s/%d", path, s.joined)
+	s.viewers[session] = pc
+	s.mu.Unlock()
+	sender, err := pc.AddTrack(s.track)
+	if err != nil {
+		return "", "", err
+	}
+	go func() { // interceptors see the viewer's reports only if they are read
+		buf := make([]byte, 1500)
+		for {
+			if _, _, err := sender.Read(buf); err != nil {
+				return
+			}
+		}
+	}()
+	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
+		return "", "", err
+	}
+	gathered := webrtc.GatheringCompletePromise(pc)
+	local, err := pc.CreateAnswer(nil)
+	if err != nil {
+		return "", "", err
+	}
+	if err := pc.SetLocalDescription(local); err != nil {
+		return "", "", err
+	}
+	<-gathered
+	return pc.LocalDescription().SDP, session, nil
+}
+
+func (s *server) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, pc := range s.viewers {
+		_ = pc.GracefulClose()
+	}
+}

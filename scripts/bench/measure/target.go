@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	"edged/internal/lab/bench"
+)
+
+// target is a program that forwards the clip.
+type target struct {
+	name string
+	note string // what it is, for the table's legend
+	bare bool   // sends to plain sockets, without signalling
+	// start runs the program on a CPU and returns it with its WHEP endpoint.
+	// to is where a bare sender sends.
+	start func(ctx context.Context, s *setup, n int, to string) (*bench.Process, string, error)
+}
+
+// setup is where things are.
+type setup struct {
+	bin    string // folder of baseline, limit and viewers
+	edged  string // the program of the project
+	clip   string
+	work   string // for configuration files
+	server int    // CPU of the server; -1: any
+	client int    // CPU of the viewers; -1: any
+}
+
+var targets = []target{
+	{name: "limit", note: "header copy, AES-128-GCM, one segmented send a viewer and frame; no signalling, no state", bare: true,
+		start: func(_ context.Context, s *setup, _ int, to string) (*bench.Process, string, error) {
+			p, err := bench.Start(s.server, filepath.Join(s.bin, "limit"), "-clip", s.clip, "-to", to)
+			return p, "", err
+		}},
+	{name: "pion", note: "plain pion, one PeerConnection a viewer, default interceptors",
+		start: func(ctx context.Context, s *setup, _ int, _ string) (*bench.Process, string, error) {
+			return baseline(ctx, s, "-interceptors")
+		}},
+	{name: "pion-bare", note: "plain pion, one shared track, no interceptors: no retransmission, no reports",
+		start: func(ctx context.Context, s *setup, _ int, _ string) (*bench.Process, string, error) {
+			return baseline(ctx, s)
+		}},
+	{name: "edged", note: "bin/edged with retransmission, reports and statistics on", start: box},
+}
+
+func baseline(ctx context.Context, s *setup, args ...string) (*bench.Process, string, error) {
+	p, err := bench.Start(s.server, filepath.Join(s.bin, "baseline"), append(args, "-clip", s.clip)...)
+	if err != nil {
+		return nil, "", err
+	}
+	return bench.Located(ctx, p, "")
+}
+
+func box(ctx context.Context, s *setup, n int, _ string) (*bench.Process, string, error) {
+	dir, err := os.MkdirTemp(s.work, "box")
+	if err != nil {
+		return nil, "", err
+	}
+	return bench.StartBox(ctx, s.server, s.edged, dir, "file:"+s.clip, n)
+}
