@@ -2,6 +2,7 @@ package forward
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,13 +35,17 @@ func answer(o *offer, chosen []selection, p answerParams) string {
 	}
 	var mids []string
 	for _, s := range chosen {
-		mids = append(mids, o.media[s.media].mid)
+		if mid := o.media[s.media].mid; slices.Contains(o.bundle, mid) {
+			mids = append(mids, mid)
+		}
 	}
 	line("v=0")
 	line("o=- %d %d IN IP4 127.0.0.1", p.sessionID, p.version)
 	line("s=-")
 	line("t=0 0")
-	line("a=group:BUNDLE %s", strings.Join(mids, " "))
+	if len(mids) > 0 {
+		line("a=group:BUNDLE %s", strings.Join(mids, " "))
+	}
 	line("a=msid-semantic: WMS %s", p.stream)
 	for i, m := range o.media {
 		j := slices.IndexFunc(chosen, func(s selection) bool { return s.media == i })
@@ -71,7 +76,9 @@ func writeMedia(line func(string, ...any), m offeredMedia, s selection, p answer
 	}
 	line("m=%s 9 %s %s", m.kind, m.proto, formats)
 	line("c=IN IP4 0.0.0.0")
-	line("a=mid:%s", m.mid)
+	if m.mid != "" {
+		line("a=mid:%s", m.mid)
+	}
 	line("a=ice-ufrag:%s", p.ufrag)
 	line("a=ice-pwd:%s", p.pwd)
 	line("a=ice-options:trickle")
@@ -110,8 +117,9 @@ func writeMedia(line func(string, ...any), m offeredMedia, s selection, p answer
 }
 
 // parseCandidate reads a remote candidate ("candidate:…", or with "a="). It
-// is nil where there is none that the box can use: end-of-candidates, or an
-// mDNS name (the viewer's checks reach us anyway). Errors wrap ErrOffer.
+// is nil where there is none that the box can use: end-of-candidates, an mDNS
+// name (the viewer's checks reach us anyway), or no viewer's address. Errors
+// wrap ErrOffer.
 func parseCandidate(text string) (ice.Candidate, error) {
 	text = strings.TrimSpace(strings.TrimPrefix(text, "a="))
 	if text == "" || text == "end-of-candidates" {
@@ -125,17 +133,28 @@ func parseCandidate(text string) (ice.Candidate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: candidate: %w", ErrOffer, err)
 	}
+	addr, err := netip.ParseAddr(c.Address())
+	if err != nil || addr.IsUnspecified() || addr.IsMulticast() || c.Port() == 0 {
+		return nil, nil //nolint:nilnil // as documented
+	}
 	return c, nil
 }
 
-// addCandidate hands a remote candidate to the agent. Errors: ErrOffer,
-// ErrGone.
-func addCandidate(agent *ice.Agent, text string) error {
+// addCandidate hands a remote candidate to the agent. The mux takes packets
+// from an address to the viewer whose agent wrote there last, so an address
+// where another viewer is must not be checked. Errors: ErrOffer, ErrGone.
+func (v *Viewer) addCandidate(text string) error {
 	c, err := parseCandidate(text)
 	if c == nil {
 		return err
 	}
-	if err := agent.AddRemoteCandidate(c); err != nil {
+	if v.remotes.Add(1) > maxCandidates {
+		return nil // RFC 8445 §19.5.1: what is checked, and where, is bounded
+	}
+	if addr, err := netip.ParseAddr(c.Address()); err == nil && v.sfu.taken(v, netip.AddrPortFrom(addr.Unmap(), uint16(c.Port()))) {
+		return nil
+	}
+	if err := v.agent.AddRemoteCandidate(c); err != nil {
 		return fmt.Errorf("%w: %w", ErrGone, err)
 	}
 	return nil

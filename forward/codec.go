@@ -110,11 +110,22 @@ func negotiate(tracks []capture.Track, o *offer) ([]selection, error) {
 			out = append(out, selection{track: t, media: i, format: f})
 		}
 	}
+	out = oneTransport(out, o)
 	hasVideo := slices.ContainsFunc(tracks, func(t capture.Track) bool { return t.Kind == capture.Video })
 	if hasVideo && !taken[capture.Video] || len(out) == 0 {
 		return nil, codecError(tracks, o)
 	}
 	return out, nil
+}
+
+// oneTransport leaves what the offer bundles (RFC 9143 §7.3), or, of an offer
+// that does not, the picture: there is one transport a viewer.
+func oneTransport(chosen []selection, o *offer) []selection {
+	if len(chosen) < 2 || !slices.ContainsFunc(chosen, func(s selection) bool { return !slices.Contains(o.bundle, o.media[s.media].mid) }) {
+		return chosen
+	}
+	i := max(0, slices.IndexFunc(chosen, func(s selection) bool { return o.media[s.media].kind == string(capture.Video) }))
+	return chosen[i : i+1]
 }
 
 func bestFormat(tracks []capture.Track, kind capture.Kind, formats []format) (track int, best format, ok bool) {

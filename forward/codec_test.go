@@ -112,7 +112,7 @@ func TestAnswerMirrorsTheOffer(t *testing.T) {
 	video, data, _ := strings.Cut("m=video"+rest, "m=application")
 	data = "m=application" + data
 	audio := "m=audio 9 UDP/TLS/RTP/SAVPF 111 0\r\nc=IN IP4 0.0.0.0\r\na=mid:a\r\na=recvonly\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n"
-	for _, order := range [][]string{{video}, {video, data}, {data, video}, {audio, data, video}, {video, audio, video}} {
+	for _, order := range [][]string{{video}, {video, data}, {data, video}, {audio, data, video}, {video, audio, strings.Replace(video, "a=mid:0", "a=mid:2", 1)}} {
 		o, err := parseOffer(head + strings.Join(order, ""))
 		if err != nil {
 			t.Fatal(err)
@@ -122,7 +122,7 @@ func TestAnswerMirrorsTheOffer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := answerParams{sessionID: 1, version: 1, ufrag: "uf", pwd: "pw", fingerprint: "AA", stream: "dock", candidates: []string{"candidate:1 1 udp 1 192.0.2.1 8189 typ host"}}
+		p := answerParams{sessionID: 1, version: 1, ufrag: "ufrag", pwd: "0123456789012345678901", fingerprint: "AA", stream: "dock", candidates: []string{"candidate:1 1 udp 1 192.0.2.1 8189 typ host"}}
 		for _, c := range chosen {
 			p.lanes = append(p.lanes, newLane(newRing(tracks[c.track].Kind), c.clockRate, c.format, testTime))
 		}

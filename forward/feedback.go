@@ -11,13 +11,15 @@ const (
 	resendRate  = 500                  // packets a second that a viewer may have sent again, besides
 	resendShare = 4                    // one in this many of what was sent
 	resendBurst = 600
+
+	recentResends = 256 // packets whose last resend is remembered
 )
 
 // resent remembers when a packet was sent again.
 type resent struct {
-	lane *lane
+	ssrc uint32
 	seq  uint16
-	at   time.Time
+	at   int64 // Unix nanoseconds
 }
 
 // tokens is a token bucket of packets.
@@ -93,21 +95,33 @@ func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
 	if l == nil {
 		return
 	}
+	remote := v.remote.Load()
+	if remote == nil && !v.queue.room() {
+		return
+	}
+	if v.recent == nil {
+		v.recent = make([]resent, recentResends)
+	}
 	gap := max(resendGap, v.counts.RTT/2)
-	var b batch
+	b := batches.Get().(*batch)
+	defer b.release()
+	spent := false
 	for _, pair := range p.Nacks {
+		if spent {
+			break // a viewer that asks for everything must not hold mu for long
+		}
 		pair.Range(func(seq uint16) bool {
 			v.counts.NACKs++
 			v.sfu.counters.nacks.Add(1)
-			r := &v.recent[seq%uint16(len(v.recent))]
-			if r.lane == l && r.seq == seq && now.Sub(r.at) < gap {
+			r := &v.recent[seq%recentResends]
+			if r.ssrc == l.ssrc && r.seq == seq && now.UnixNano()-r.at < int64(gap) {
 				return true
 			}
-			if !v.budget.take(now, v.counts.Packets) {
+			if spent = !v.budget.take(now, v.counts.Packets); spent {
 				return false
 			}
-			if ok, err := l.resend(seq, &b, v.seal); ok && err == nil {
-				*r = resent{lane: l, seq: seq, at: now}
+			if ok, err := l.resend(seq, b, v.seal); ok && err == nil {
+				*r = resent{ssrc: l.ssrc, seq: seq, at: now.UnixNano()}
 			}
 			return true
 		})
@@ -117,9 +131,7 @@ func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
 	}
 	v.counts.RTX += uint64(len(b.ends))
 	v.sfu.counters.rtx.Add(uint64(len(b.ends)))
-	if remote := v.remote.Load(); remote != nil || v.queue.room() {
-		v.send(remote, &b)
-	}
+	v.send(remote, b)
 }
 
 func (v *Viewer) laneLocked(ssrc uint32) *lane {
@@ -158,7 +170,8 @@ func (v *Viewer) reception(reports []rtcp.ReceptionReport, now time.Time) {
 func (v *Viewer) report(now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	var b batch
+	b := batches.Get().(*batch)
+	defer b.release()
 	for _, l := range v.lanes {
 		if l.packets == 0 {
 			continue
@@ -184,9 +197,9 @@ func (v *Viewer) report(now time.Time) {
 		return
 	}
 	if remote := v.remote.Load(); remote != nil {
-		v.sfu.egress.send(*remote, &b)
+		v.sfu.egress.send(*remote, b)
 	} else if v.queue.room() {
-		v.queue.put(&b)
+		v.queue.put(b)
 	}
 }
 

@@ -3,6 +3,8 @@ package forward
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"sort"
+	"sync"
 	"time"
 )
 
@@ -11,8 +13,8 @@ const (
 	tagRoom    = 16 // SRTP authentication tag at most
 
 	// A joining viewer gets the newest keyframe and what followed at once
-	// where that is little; else it waits for a keyframe that was asked for,
-	// but not long: some cameras cannot make one.
+	// where that is little, or where the camera makes no keyframe when asked;
+	// else it waits for one that was asked for, but not long.
 	burstBytes  = 512 << 10
 	burstFrames = 90
 	burstWait   = 300 * time.Millisecond
@@ -92,12 +94,31 @@ func (l *lane) wait(now time.Time) { l.waiting, l.since = true, now }
 
 // batch is a frame's packets ready for the wire, back to back in one buffer.
 type batch struct {
-	buf     []byte
-	ends    []int     // offset behind each packet
-	control [3]uint64 // room for egress's control message, aligned
+	buf  []byte
+	ends []int // offset behind each packet
+	send sendmsg
 }
 
+// batches are for what is sent now and then.
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+// batchKept is the most buffer that a batch keeps when it is idle.
+const batchKept = 256 << 10
+
 func (b *batch) reset() { b.buf, b.ends = b.buf[:0], b.ends[:0] }
+
+// trim gives back what an uncommonly large frame has taken.
+func (b *batch) trim() {
+	if cap(b.buf) > batchKept {
+		b.buf, b.ends = nil, nil
+	}
+}
+
+func (b *batch) release() {
+	b.trim()
+	b.reset()
+	batches.Put(b)
+}
 
 // sealer protects the RTP packet in buf[from:] in place and returns the
 // longer buffer.
@@ -123,7 +144,7 @@ func (l *lane) pick(now time.Time) (f frame, skipped uint64, ok bool) {
 		return frame{}, 0, false
 	}
 	last, _ := r.frameLocked(newest)
-	if !l.started && now.Sub(l.since) < burstWait && (newest-key.number > burstFrames || last.bytes > burstBytes) {
+	if !l.started && r.deaf == 0 && now.Sub(l.since) < burstWait && (newest-key.number > burstFrames || last.bytes > burstBytes) {
 		return frame{}, 0, false
 	}
 	if l.started {
@@ -228,14 +249,18 @@ func (l *lane) resend(wire uint16, b *batch, seal sealer) (bool, error) {
 // holding finds the frame, older than before, that a packet belongs to. The
 // caller holds mu.
 func (r *ring) holding(packet, before uint64) (frame, bool) {
-	for n := before - 1; n > 0; n-- {
-		f, ok := r.frameLocked(n)
-		if !ok {
-			return frame{}, false
-		}
-		if packet >= f.first {
-			return f, packet < f.first+uint64(f.count)
-		}
+	oldest := uint64(1)
+	if r.next > ringFrames {
+		oldest = r.next - ringFrames
 	}
-	return frame{}, false
+	if before <= oldest {
+		return frame{}, false
+	}
+	// the first frame that begins behind the packet comes after its own
+	i := sort.Search(int(before-oldest), func(i int) bool { return r.frames[(oldest+uint64(i))%ringFrames].first > packet })
+	if i == 0 {
+		return frame{}, false
+	}
+	f, ok := r.frameLocked(oldest + uint64(i) - 1)
+	return f, ok && packet < f.first+uint64(f.count)
 }

@@ -120,6 +120,15 @@ func TestLaneWaitsForAKeyframeWhenTheNewestIsOld(t *testing.T) {
 	if got, _ := drain(t, l2, now.Add(burstWait)); len(got) != 2*(burstFrames+20) {
 		t.Fatalf("%d packets after the wait", len(got))
 	}
+	// a camera that did not answer is not waited for, until it has answered twice
+	r2.answer(false)
+	for hits := range 3 {
+		l3 := newLane(r2, 90000, videoFormat, now)
+		if got, _ := drain(t, l3, now); (len(got) > 0) != (hits < deafFor) {
+			t.Errorf("after %d answers in time: %d packets at once", hits, len(got))
+		}
+		r2.answer(true)
+	}
 }
 
 func TestLaneSkipsWhenBehind(t *testing.T) {

@@ -8,8 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/pion/ice/v4"
+	"github.com/pion/transport/v4"
+	"github.com/pion/transport/v4/stdnet"
 	"golang.org/x/sys/unix"
 )
 
@@ -86,9 +90,12 @@ func (s *SFU) listen() error {
 	_ = s.udp.SetReadBuffer(socketBuffer) // the kernel's limit may be lower: then it is the limit
 	_ = s.udp.SetWriteBuffer(socketBuffer)
 	s.bound = s.udp.LocalAddr().(*net.UDPAddr).AddrPort()
-	s.udpMux = &udpMux{UDPMuxDefault: ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: &mediaConn{s.udp}, Logger: s.pionLog.NewLogger("mux")}), sfu: s}
+	if s.egress, err = newEgress(s.udp); err != nil {
+		return fmt.Errorf("webrtc.udp: media socket: %w", err)
+	}
+	s.udpMux = &udpMux{UDPMuxDefault: ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: &mediaConn{s.udp, s.egress}, Logger: s.pionLog.NewLogger("mux")}), sfu: s}
 	if s.tcp != nil {
-		s.tcpMux = ice.NewTCPMuxDefault(ice.TCPMuxParams{Listener: s.tcp, ReadBufferSize: 8, Logger: s.pionLog.NewLogger("mux")})
+		s.tcpMux = ice.NewTCPMuxDefault(ice.TCPMuxParams{Listener: &mediaListener{Listener: s.tcp, places: make(chan struct{}, s.cfg.MaxViewers+strangers)}, ReadBufferSize: 8, Logger: s.pionLog.NewLogger("mux")})
 	}
 	return nil
 }
@@ -134,6 +141,32 @@ func portError(err error) error {
 	return err
 }
 
+// interfacesFresh is how long a list of network interfaces is taken for true.
+const interfacesFresh = 2 * time.Second
+
+// interfaces is what ICE agents know of the machine's network, shared: by
+// itself each agent would list the interfaces anew and keep the list.
+type interfaces struct {
+	mu   sync.Mutex
+	net  transport.Net
+	read time.Time
+}
+
+// network is the machine's network as of now; nil where it cannot be read.
+func (s *SFU) network() transport.Net {
+	i := &s.shared
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.net == nil || time.Since(i.read) > interfacesFresh {
+		n, err := stdnet.NewNet()
+		if err != nil {
+			return nil
+		}
+		i.net, i.read = n, time.Now()
+	}
+	return i.net
+}
+
 // udpMux is pion's mux, offering only usable addresses.
 type udpMux struct {
 	*ice.UDPMuxDefault
@@ -152,7 +185,12 @@ func (m *udpMux) GetListenAddresses() []net.Addr {
 
 // mediaConn is the media socket below pion's mux. The mux ends for good at
 // the first read error; an ICMP error of one peer must not end it for all.
-type mediaConn struct{ *net.UDPConn }
+// And it aborts a write by a deadline on the socket; that would take frames
+// from other viewers, so writes do not wait and deadlines do nothing.
+type mediaConn struct {
+	*net.UDPConn
+	egress *egress
+}
 
 // ReadFromAddrPort implements ice.AddrPortReaderWriter.
 func (c *mediaConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
@@ -166,5 +204,20 @@ func (c *mediaConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 
 // WriteToAddrPort implements ice.AddrPortReaderWriter.
 func (c *mediaConn) WriteToAddrPort(b []byte, addr netip.AddrPort) (int, error) {
-	return c.WriteToUDPAddrPort(b, addr)
+	packet := batches.Get().(*batch)
+	defer packet.release()
+	packet.buf = append(packet.buf, b...)
+	packet.ends = append(packet.ends, len(b))
+	if c.egress.send(addr, packet) == 0 {
+		return 0, errNotSent
+	}
+	return len(b), nil
 }
+
+// SetDeadline implements net.PacketConn.
+func (c *mediaConn) SetDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline implements net.PacketConn.
+func (c *mediaConn) SetWriteDeadline(time.Time) error { return nil }
+
+var errNotSent = errors.New("not sent")

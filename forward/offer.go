@@ -8,8 +8,13 @@ import (
 	"github.com/pion/sdp/v3"
 )
 
-// maxMedia is the most m-lines that an offer may have.
-const maxMedia = 16
+// What an offer may have at most.
+const (
+	maxMedia      = 16  // m-lines
+	maxCandidates = 64  // of an ICE generation; more are left aside (RFC 8445 §19.5.1)
+	maxMid        = 32  // bytes (RFC 9143 §8 asks for few)
+	maxFmtp       = 512 // bytes of an a=fmtp that is repeated in the answer
+)
 
 // offer is what an SDP offer asks for, in the offer's order.
 type offer struct {
@@ -19,6 +24,7 @@ type offer struct {
 	passive     bool   // the far side insists on being DTLS server
 	media       []offeredMedia
 	candidates  []string
+	bundle      []string // the mids of a=group:BUNDLE
 }
 
 // offeredMedia is one m-line.
@@ -57,18 +63,57 @@ func parseOffer(text string) (*offer, error) {
 	}
 	o := &offer{}
 	_, o.lite = d.Attribute("ice-lite")
+	if group, ok := d.Attribute("group"); ok && strings.HasPrefix(group, "BUNDLE ") {
+		o.bundle = strings.Fields(group)[1:]
+	}
 	o.transport(d.Attributes)
 	for _, m := range d.MediaDescriptions {
 		o.transport(m.Attributes)
 		o.media = append(o.media, parseMedia(m))
 	}
+	if err := checkMids(o.media); err != nil {
+		return nil, err
+	}
+	if err := checkCredentials(o.ufrag, o.pwd); err != nil {
+		return nil, err
+	}
 	switch {
-	case o.ufrag == "" || o.pwd == "":
-		return nil, fmt.Errorf("%w: no a=ice-ufrag and a=ice-pwd", ErrOffer)
 	case o.fingerprint == "":
 		return nil, fmt.Errorf("%w: no a=fingerprint with sha-256", ErrOffer)
 	}
 	return o, nil
+}
+
+// checkMids refuses what could not be told apart (RFC 9143 §7).
+func checkMids(media []offeredMedia) error {
+	seen := map[string]bool{}
+	for _, m := range media {
+		if m.mid == "" {
+			continue
+		}
+		if len(m.mid) > maxMid || strings.ContainsFunc(m.mid, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return fmt.Errorf("%w: a=mid is no token of at most %d bytes", ErrOffer, maxMid)
+		}
+		if seen[m.mid] {
+			return fmt.Errorf("%w: two m-lines are a=mid:%s", ErrOffer, m.mid)
+		}
+		seen[m.mid] = true
+	}
+	return nil
+}
+
+// checkCredentials holds ICE credentials against RFC 8839 §5.4.
+func checkCredentials(ufrag, pwd string) error {
+	bad := func(s string, least int) bool {
+		return len(s) < least || len(s) > 256 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+	}
+	switch {
+	case ufrag == "" || pwd == "":
+		return fmt.Errorf("%w: no a=ice-ufrag and a=ice-pwd", ErrOffer)
+	case bad(ufrag, 4) || bad(pwd, 22):
+		return fmt.Errorf("%w: a=ice-ufrag or a=ice-pwd is not as RFC 8839 has it", ErrOffer)
+	}
+	return nil
 }
 
 // transport takes the attributes of RFC 8839 and RFC 8122; with BUNDLE the
@@ -91,7 +136,9 @@ func (o *offer) transport(attributes []sdp.Attribute) {
 		case "setup":
 			o.passive = o.passive || a.Value == "passive"
 		case "candidate":
-			o.candidates = append(o.candidates, a.Value)
+			if len(o.candidates) < maxCandidates {
+				o.candidates = append(o.candidates, a.Value)
+			}
 		}
 	}
 }
@@ -110,8 +157,11 @@ func parseMedia(m *sdp.MediaDescription) offeredMedia {
 		byPT[f] = len(out.formats)
 		out.formats = append(out.formats, format{pt: uint8(pt)})
 	}
-	apt := map[string]string{} // RTX payload type → what it repeats (RFC 4588 §8.1)
+	var apt [][2]string // RTX payload type, what it repeats (RFC 4588 §8.1)
 	for _, a := range m.Attributes {
+		if strings.ContainsFunc(a.Value, func(r rune) bool { return r < ' ' && r != '\t' }) && a.Key != "mid" {
+			continue // a line that would break the answer's; a mid like that is refused
+		}
 		switch a.Key {
 		case "mid":
 			out.mid = a.Value
@@ -125,7 +175,8 @@ func parseMedia(m *sdp.MediaDescription) offeredMedia {
 				continue
 			}
 			if a.Key == "fmtp" && strings.HasPrefix(value, "apt=") {
-				apt[pt], _, _ = strings.Cut(strings.TrimPrefix(value, "apt="), ";")
+				media, _, _ := strings.Cut(strings.TrimPrefix(value, "apt="), ";")
+				apt = append(apt, [2]string{pt, strings.TrimSpace(media)})
 			}
 			for i := range out.formats {
 				if pt == "*" || strconv.Itoa(int(out.formats[i].pt)) == pt {
@@ -134,10 +185,10 @@ func parseMedia(m *sdp.MediaDescription) offeredMedia {
 			}
 		}
 	}
-	for rtx, media := range apt {
-		i, ok := byPT[media]
-		j, ok2 := byPT[rtx]
-		if ok && ok2 && strings.EqualFold(out.formats[j].codec, "rtx") {
+	for _, pair := range apt {
+		j, ok := byPT[pair[0]]
+		i, ok2 := byPT[pair[1]]
+		if ok && ok2 && i != j && strings.EqualFold(out.formats[j].codec, "rtx") {
 			out.formats[i].rtx, out.formats[i].hasRTX = out.formats[j].pt, true
 		}
 	}
@@ -157,7 +208,9 @@ func (f *format) attribute(key, value string) {
 			f.channels = strings.TrimSpace(parts[2])
 		}
 	case "fmtp":
-		f.fmtp = value
+		if len(value) <= maxFmtp {
+			f.fmtp = value
+		}
 	case "rtcp-fb":
 		if len(f.feedback) < 16 {
 			f.feedback = append(f.feedback, value)

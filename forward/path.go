@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pion/ice/v4"
+	"github.com/pion/stun/v4"
 )
 
 const (
@@ -17,6 +18,7 @@ const (
 	keepalive       = 2 * time.Second
 	disconnectAfter = 5 * time.Second
 	failAfter       = 15 * time.Second // after that
+	silentAfter     = 3 * time.Second  // a selected pair that may be left for another; more than keepalive
 )
 
 // open makes the viewer's ICE agent and answers its offer.
@@ -34,6 +36,10 @@ func (v *Viewer) open(ctx context.Context) (string, error) {
 		ice.WithDisconnectedTimeout(disconnectAfter),
 		ice.WithFailedTimeout(failAfter),
 		ice.WithLoggerFactory(v.sfu.pionLog),
+		ice.WithBindingRequestHandler(v.rebind),
+	}
+	if n := v.sfu.network(); n != nil {
+		options = append(options, ice.WithNet(n))
 	}
 	if v.sfu.tcpMux != nil {
 		options = append(options, ice.WithTCPMux(v.sfu.tcpMux))
@@ -51,12 +57,12 @@ func (v *Viewer) open(ctx context.Context) (string, error) {
 	_ = agent.OnSelectedCandidatePairChange(func(local, remote ice.Candidate) { v.moved(local, remote) })
 	text, err := v.gather(ctx, 0)
 	if err != nil {
-		_ = agent.Close()
+		_ = agent.GracefulClose()
 		return "", err
 	}
 	for _, c := range v.offer.candidates {
-		if err := addCandidate(agent, c); err != nil {
-			_ = agent.Close()
+		if err := v.addCandidate(c); err != nil {
+			_ = agent.GracefulClose()
 			return "", err
 		}
 	}
@@ -149,12 +155,12 @@ func (v *Viewer) Restart(ctx context.Context, text string) (string, error) {
 			o.ufrag = value
 		case key == "ice-pwd" && o.pwd == "":
 			o.pwd = value
-		case key == "candidate" && len(o.candidates) < 64:
+		case key == "candidate" && len(o.candidates) < maxCandidates:
 			o.candidates = append(o.candidates, value)
 		}
 	}
-	if o.ufrag == "" || o.pwd == "" {
-		return "", fmt.Errorf("%w: no a=ice-ufrag and a=ice-pwd", ErrOffer)
+	if err := checkCredentials(o.ufrag, o.pwd); err != nil {
+		return "", err
 	}
 	for _, c := range o.candidates { // before anything changes
 		if _, err := parseCandidate(c); err != nil {
@@ -168,16 +174,32 @@ func (v *Viewer) Restart(ctx context.Context, text string) (string, error) {
 		return "", fmt.Errorf("%w: %w", ErrOffer, err)
 	}
 	v.restarts++
+	v.remotes.Store(0)
 	answer, err := v.gather(ctx, v.restarts)
 	if err != nil {
 		return "", err
 	}
 	for _, c := range o.candidates {
-		if err := addCandidate(v.agent, c); err != nil {
+		if err := v.addCandidate(c); err != nil {
 			return "", err
 		}
 	}
 	return answer, nil
+}
+
+// rebind is called with each of the viewer's checks, in the agent's loop. It
+// reports whether the agent shall move to the pair that the check came on: a
+// viewer whose NAT gave it another address goes on checking, but the pair of
+// the new address has no higher priority, so that the agent would stay with
+// the dead one until it fails. A pair counts once our own check on it was
+// answered, so that nobody can draw media to an address that is not the
+// viewer's.
+func (v *Viewer) rebind(_ *stun.Message, _, remote ice.Candidate, pair *ice.CandidatePair) bool {
+	now := v.selected.Load()
+	if now == nil || (*now).Equal(remote) || pair.ResponsesReceived() == 0 {
+		return false
+	}
+	return time.Since((*now).LastReceived()) > silentAfter
 }
 
 // moved is called when another candidate pair is selected. Over plain UDP
@@ -186,6 +208,7 @@ func (v *Viewer) moved(local, remote ice.Candidate) {
 	path := fmt.Sprintf("%s/%s", remote.Type(), local.NetworkType().NetworkShort())
 	addr := net.JoinHostPort(remote.Address(), fmt.Sprint(remote.Port()))
 	v.log.Debug("path", "path", path, "remote", addr)
+	v.selected.Store(&remote)
 	v.where.Store(&[2]string{path, addr})
 	ap, err := netip.ParseAddrPort(addr)
 	if err == nil && local.NetworkType().IsUDP() && local.Type() != ice.CandidateTypeRelay {

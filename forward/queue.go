@@ -13,7 +13,8 @@ const queueBytes = 256 << 10
 // queue decouples the fan-out from a path whose writes wait. It takes whole
 // frames, so that what was begun is finished.
 type queue struct {
-	ready chan struct{} // something was put; capacity 1
+	ready   chan struct{} // something was put; capacity 1
+	drained func()        // called when there is room again; may be nil
 
 	mu      sync.Mutex
 	packets [][]byte
@@ -63,13 +64,19 @@ func (q *queue) run(ctx context.Context, w io.Writer) {
 
 func (q *queue) take() []byte {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	if len(q.packets) == 0 {
 		q.packets = nil
+		q.mu.Unlock()
 		return nil
 	}
 	p := q.packets[0]
-	q.packets = q.packets[1:]
+	q.packets[0], q.packets = nil, q.packets[1:]
+	full := q.bytes >= queueBytes
 	q.bytes -= len(p)
+	roomy := full && q.bytes < queueBytes
+	q.mu.Unlock()
+	if roomy && q.drained != nil {
+		q.drained()
+	}
 	return p
 }

@@ -85,3 +85,25 @@ func TestSlowViewer(t *testing.T) {
 	cancel()
 	<-ended
 }
+
+// A queue that was full wakes the stream once there is room, and only then.
+func TestQueueTellsOfRoom(t *testing.T) {
+	q := newQueue()
+	told := 0
+	q.drained = func() { told++ }
+	for q.room() {
+		q.put(packetsOf(make100(1200)...))
+	}
+	over := q.bytes - queueBytes
+	for q.take() != nil {
+		over -= 1200
+		if want := over < 0; (told > 0) != want || told > 1 {
+			t.Fatalf("%d bytes over the limit: told %d times", over, told)
+		}
+	}
+	q.put(packetsOf(10))
+	q.take()
+	if told != 1 {
+		t.Errorf("told %d times", told)
+	}
+}

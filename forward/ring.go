@@ -17,7 +17,8 @@ const (
 // is referred to by its number, and a reference to a frame whose slots were
 // reused reads nothing.
 type ring struct {
-	audio bool // every frame stands alone
+	audio     bool   // every frame stands alone
+	clockRate uint32 // Hz; 0: RTP time is taken as it comes
 
 	mu       sync.RWMutex // held for a frame's copy at most
 	packets  [][]byte     // payloads by packet number modulo ringPackets
@@ -26,6 +27,24 @@ type ring struct {
 	next     uint64 // number of the next frame; the first is 1
 	keyframe uint64 // number of the newest keyframe, 0 if none
 	bytes    int    // held
+	shift    uint32 // added to the source's RTP time
+	restart  bool   // the source began anew: its RTP time may have, too
+	deaf     int    // > 0: the camera does not make a keyframe when asked
+}
+
+// deafFor is how many requests in a row a camera must answer in time before it
+// is believed again: a keyframe may come by chance.
+const deafFor = 2
+
+// answer notes whether the camera made a keyframe in time when asked.
+func (r *ring) answer(inTime bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if inTime {
+		r.deaf = max(0, r.deaf-1)
+	} else {
+		r.deaf = deafFor
+	}
 }
 
 // frame is the index entry of one frame.
@@ -52,7 +71,8 @@ func (r *ring) write(f *capture.Frame, now time.Time) bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e := frame{number: r.next, first: r.packet, count: len(f.Payloads), rtpTime: f.RTPTime, keyframe: f.Keyframe || r.audio, captured: f.Captured, arrived: now}
+	r.joinTime(f.RTPTime, now)
+	e := frame{number: r.next, first: r.packet, count: len(f.Payloads), rtpTime: f.RTPTime + r.shift, keyframe: f.Keyframe || r.audio, captured: f.Captured, arrived: now}
 	if !e.keyframe && r.next > 1 {
 		e.bytes = r.frames[(r.next-1)%ringFrames].bytes
 	}
@@ -78,11 +98,30 @@ func (r *ring) write(f *capture.Frame, now time.Time) bool {
 // payload.
 func roundUp(n int) int { return min((n+255)&^255, max(n, capture.MaxPayload)) }
 
+// joinTime keeps the RTP time of the track going when its source began anew
+// with another: viewers keep their SSRC, whose time must not jump (RFC 3550
+// §5.1). A jump of less than a second ahead is the source's own.
+func (r *ring) joinTime(rtpTime uint32, now time.Time) {
+	if !r.restart {
+		return
+	}
+	r.restart = false
+	if r.next == 1 || r.clockRate == 0 {
+		return
+	}
+	last := r.frames[(r.next-1)%ringFrames]
+	due := last.rtpTime + uint32(max(0, now.Sub(last.arrived)).Seconds()*float64(r.clockRate))
+	off, ahead := int32(rtpTime+r.shift-due), int32(rtpTime+r.shift-last.rtpTime)
+	if off < -int32(r.clockRate) || off > int32(r.clockRate) || ahead <= 0 {
+		r.shift = due - rtpTime
+	}
+}
+
 // forget makes every frame so far unfit to start from: after a change of the
 // source's parameters only a new keyframe will do.
 func (r *ring) forget() {
 	r.mu.Lock()
-	r.keyframe = 0
+	r.keyframe, r.restart = 0, true
 	r.mu.Unlock()
 }
 

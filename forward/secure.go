@@ -66,13 +66,17 @@ func (v *Viewer) handshake(ctx context.Context, conn *ice.Conn, in *packetio.Buf
 		return nil, fmt.Errorf("DTLS: %w", err)
 	}
 	if err := d.HandshakeContext(ctx); err != nil {
+		err = fmt.Errorf("DTLS: %w", err)
+		v.cancel(err) // limits how long Close may take
 		_ = d.Close()
-		return nil, fmt.Errorf("DTLS: %w", err)
+		return nil, err
 	}
 	s, err := newSecured(d, v.offer.passive)
 	if err != nil {
+		err = fmt.Errorf("SRTP: %w", err)
+		v.cancel(err)
 		_ = d.Close()
-		return nil, fmt.Errorf("SRTP: %w", err)
+		return nil, err
 	}
 	return s, nil
 }

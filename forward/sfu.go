@@ -46,6 +46,7 @@ type SFU struct {
 	tcpMux *ice.TCPMuxDefault
 	egress *egress
 	group  sync.WaitGroup // streams and viewers
+	shared interfaces
 
 	mu      sync.Mutex
 	ctx     context.Context // of Run; nil before and after
@@ -80,7 +81,6 @@ func (s *SFU) Run(ctx context.Context) error {
 	if err := s.listen(); err != nil {
 		return err
 	}
-	s.egress = newEgress(s.udp)
 	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	s.mu.Lock()
@@ -140,8 +140,9 @@ func (s *SFU) Addresses() []netip.Addr { return append(s.hostAddrs(), s.cfg.Publ
 
 // AddStream makes the stream of a camera. keyframe is called, debounced and
 // from any goroutine, when viewers need a keyframe. The stream outlives the
-// camera's device; it ends with RemoveStream.
+// camera's device; it ends with RemoveStream, or when another takes its id.
 func (s *SFU) AddStream(id string, keyframe func(layer int)) *Stream {
+	s.RemoveStream(id, "the camera was replaced")
 	st := newStream(s, id, keyframe)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,11 +159,12 @@ func (s *SFU) startLocked(st *Stream) {
 	s.group.Go(func() { st.work(ctx) })
 }
 
-// RemoveStream ends a stream and its viewers, who are told reason.
+// RemoveStream ends a stream and its viewers, who are told reason. It returns
+// when they have left, at most two seconds later.
 func (s *SFU) RemoveStream(id, reason string) {
 	s.mu.Lock()
 	st := s.streams[id]
-	delete(s.streams, id)
+	delete(s.streams, id) // from here on nobody is admitted
 	s.mu.Unlock()
 	if st == nil {
 		return
@@ -170,10 +172,15 @@ func (s *SFU) RemoveStream(id, reason string) {
 	st.mu.Lock()
 	st.removed = true
 	st.mu.Unlock()
-	for _, v := range s.viewersOf(st) {
+	viewers := s.viewersOf(st)
+	for _, v := range viewers {
 		v.Close(reason)
+	}
+	for _, v := range viewers {
 		<-v.Done()
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if st.cancel != nil {
 		st.cancel()
 	}
@@ -225,8 +232,7 @@ func (s *SFU) join(ctx context.Context, st *Stream, o ViewerOptions) (*Viewer, s
 	}
 	text, err := v.open(ctx)
 	if err != nil {
-		s.forget(v)
-		v.cancel(err)
+		v.end(err)
 		s.group.Done()
 		return nil, "", err
 	}
@@ -241,8 +247,8 @@ func (s *SFU) join(ctx context.Context, st *Stream, o ViewerOptions) (*Viewer, s
 func (s *SFU) admit(v *Viewer) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ctx == nil {
-		return ErrGone
+	if s.ctx == nil || s.streams[v.stream.id] != v.stream {
+		return ErrGone // the box, or the camera, has ended meanwhile
 	}
 	if len(s.viewers) >= s.cfg.MaxViewers {
 		return ErrFull
@@ -251,6 +257,18 @@ func (s *SFU) admit(v *Viewer) error {
 	s.viewers[v] = struct{}{}
 	s.group.Add(1)
 	return nil
+}
+
+// taken tells whether media goes to another viewer than v at an address.
+func (s *SFU) taken(v *Viewer, addr netip.AddrPort) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.viewers {
+		if at := w.remote.Load(); w != v && at != nil && *at == addr {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *SFU) forget(v *Viewer) {
@@ -266,6 +284,7 @@ func (s *SFU) newViewer(st *Stream, o ViewerOptions, parsed *offer, chosen []sel
 		id: base64.RawURLEncoding.EncodeToString(id[:]), subject: o.Subject, stream: st, sfu: s, since: time.Now(),
 		offer: parsed, chosen: chosen, done: make(chan struct{}), queue: newQueue(),
 	}
+	v.queue.drained = st.signal
 	log := o.Log
 	if log == nil {
 		log = s.log

@@ -14,7 +14,7 @@ const (
 	keyframePause  = 500 * time.Millisecond // at most one keyframe request a layer in this time
 	keyframeRetry  = time.Second            // a request that brought no keyframe is repeated
 	reportInterval = time.Second            // of sender reports
-	waitPoll       = 50 * time.Millisecond  // while a lane waits for a keyframe
+	waitPoll       = 50 * time.Millisecond  // while a keyframe is waited for
 )
 
 // Stream is one camera as forwarded. It is the capture.Sink of its camera:
@@ -37,7 +37,6 @@ type Stream struct {
 	asked    []time.Time // by track: when one was asked for last
 	answered []bool      // by track: a keyframe came since
 	removed  bool
-	reason   string
 	cancel   context.CancelFunc
 
 	keyframes atomic.Uint64 // asked of the source
@@ -62,6 +61,7 @@ func (st *Stream) Describe(tracks []capture.Track) {
 		st.rings = make([]*ring, len(tracks))
 		for i, t := range tracks {
 			st.rings[i] = newRing(t.Kind)
+			st.rings[i].clockRate = t.ClockRate
 		}
 		st.wanted, st.asked, st.answered = make([]bool, len(tracks)), make([]time.Time, len(tracks)), make([]bool, len(tracks))
 		ended = slices.Clone(st.viewers)
@@ -84,7 +84,11 @@ func (st *Stream) Frame(f *capture.Frame) {
 		st.mu.Unlock()
 		return
 	}
+	now := time.Now()
 	if f.Keyframe {
+		if !st.answered[f.Track] && !st.asked[f.Track].IsZero() {
+			st.rings[f.Track].answer(now.Sub(st.asked[f.Track]) <= burstWait)
+		}
 		st.fresh[f.Track], st.wanted[f.Track], st.answered[f.Track] = false, false, true
 	}
 	if f.Lost && !f.Keyframe {
@@ -92,7 +96,7 @@ func (st *Stream) Frame(f *capture.Frame) {
 	}
 	r := st.rings[f.Track]
 	st.mu.Unlock()
-	if !r.write(f, time.Now()) {
+	if !r.write(f, now) {
 		st.sfu.counters.drop(dropTooLarge, 1)
 		return
 	}
@@ -110,51 +114,55 @@ func (st *Stream) signal() {
 // request is keyframePause old.
 func (st *Stream) wantKeyframe(track int) {
 	st.mu.Lock()
-	if track < len(st.wanted) {
+	fresh := track < len(st.wanted) && !st.rings[track].audio && !st.wanted[track]
+	if fresh {
 		st.wanted[track] = true
 	}
 	st.mu.Unlock()
-	st.signal()
+	if fresh { // else the worker knows: a storm of requests wakes it once
+		st.signal()
+	}
 }
 
 // work is the stream's goroutine: it ends with ctx or RemoveStream.
 func (st *Stream) work(ctx context.Context) {
 	defer close(st.done)
-	tick := time.NewTicker(waitPoll)
-	defer tick.Stop()
+	next := time.NewTimer(reportInterval)
+	defer next.Stop()
 	var b batch
 	var reported time.Time
 	for {
-		var due <-chan time.Time
-		if st.busy() {
-			due = tick.C
-		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-st.wake:
-		case <-due:
+		case <-next.C:
 		}
 		now := time.Now()
-		st.askKeyframes(now)
 		viewers := st.snapshot()
+		waiting := false
 		for _, v := range viewers {
-			v.pump(&b, now)
+			waiting = v.pump(&b, now) || waiting
 		}
+		b.trim()
+		waiting = st.askKeyframes(now) || waiting
 		if now.Sub(reported) >= reportInterval {
 			reported = now
 			for _, v := range viewers {
 				v.report(now)
 			}
 		}
+		// Frames, feedback, new viewers and drained queues wake the worker by
+		// themselves; the timer is for what comes of nothing happening.
+		switch {
+		case waiting:
+			next.Reset(waitPoll)
+		case len(viewers) > 0:
+			next.Reset(reportInterval)
+		default:
+			next.Stop()
+		}
 	}
-}
-
-// busy tells whether the worker must look again without a frame arriving.
-func (st *Stream) busy() bool {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return len(st.viewers) > 0 || slices.Contains(st.wanted, true)
 }
 
 // snapshot is the list of viewers as it stands; the slice is never changed
@@ -165,7 +173,9 @@ func (st *Stream) snapshot() []*Viewer {
 	return st.viewers
 }
 
-func (st *Stream) askKeyframes(now time.Time) {
+// askKeyframes asks the camera for what is wanted, where it may be asked
+// again. It reports whether something is still wanted.
+func (st *Stream) askKeyframes(now time.Time) (waiting bool) {
 	st.mu.Lock()
 	var layers []int
 	for i, want := range st.wanted {
@@ -177,12 +187,14 @@ func (st *Stream) askKeyframes(now time.Time) {
 			st.asked[i], st.wanted[i], st.answered[i] = now, false, false
 			layers = append(layers, st.tracks[i].Layer)
 		}
+		waiting = waiting || st.wanted[i]
 	}
 	st.mu.Unlock()
 	for _, l := range layers {
 		st.keyframes.Add(1)
 		st.ask(l)
 	}
+	return waiting
 }
 
 // add admits a viewer whose keys are known to the fan-out.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 const (
 	connectLimit   = 20 * time.Second // offer → first connected pair
 	handshakeLimit = 10 * time.Second // DTLS
+	farewellLimit  = time.Second      // for the last words of a viewer that has ended
 	dtlsQueue      = 64               // datagrams that wait for the DTLS stack
 	receiveMTU     = 1500
 )
@@ -52,6 +54,9 @@ type Viewer struct {
 	remote atomic.Pointer[netip.AddrPort] // where media goes through the media socket; nil: through the agent
 	queue  *queue                         // what goes through the agent
 
+	selected atomic.Pointer[ice.Candidate] // the viewer's end of the selected pair
+	remotes  atomic.Int32                  // remote candidates taken, of this ICE generation
+
 	mu     sync.Mutex // held for building one frame; orders what is sent
 	lanes  []*lane
 	out    *srtp.Context
@@ -59,7 +64,7 @@ type Viewer struct {
 	counts ViewerStats // the counters, path and reception part
 	paused bool
 	rate   rateMeter
-	recent [256]resent
+	recent []resent // by sequence number modulo recentResends; nil before the first NACK
 	budget tokens
 
 	mending   sync.Mutex // one ICE restart at a time; guards the two below once open has returned
@@ -96,23 +101,29 @@ func (v *Viewer) Close(reason string) { v.cancel(errors.New(reason)) }
 
 // run is the viewer's goroutine: it logs the reason once.
 func (v *Viewer) run(ctx context.Context) {
-	err := v.runInner(ctx)
-	if cause := context.Cause(ctx); cause != nil {
-		err = cause
-	}
-	reason := err.Error()
+	v.end(v.runInner(ctx))
+	v.log.Info("viewer left", "reason", v.Reason(), "after", time.Since(v.since).Round(time.Millisecond))
+}
+
+// end settles the reason: err, unless there was one before.
+func (v *Viewer) end(err error) {
+	v.cancel(err)
+	reason := context.Cause(v.ctx).Error()
 	v.reason.Store(&reason)
 	v.sfu.forget(v)
 	close(v.done)
-	v.log.Info("viewer left", "reason", reason, "after", time.Since(v.since).Round(time.Millisecond))
 }
 
 // runInner is the viewer's life in a straight line; it always ends with an
-// error that says why.
+// error that says why. Whatever ends the viewer cancels ctx with the reason.
 func (v *Viewer) runInner(ctx context.Context) error {
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer v.agent.GracefulClose() //nolint:errcheck // ends read; nothing is left to do about an error
+	// Over TCP a peer that does not read blocks every write, the farewell too.
+	cut := time.AfterFunc(math.MaxInt64, func() { _ = v.agent.Close() })
+	defer cut.Stop()
+	defer context.AfterFunc(ctx, func() { cut.Reset(farewellLimit) })()
 	conn, err := v.connect(ctx)
 	if err != nil {
 		return err
@@ -121,16 +132,10 @@ func (v *Viewer) runInner(ctx context.Context) error {
 	dtlsBuffer.SetLimitCount(dtlsQueue)
 	defer dtlsBuffer.Close()
 	keys := make(chan *srtp.Context, 1)
-
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	group.Go(func() { cancel(v.read(conn, dtlsBuffer, keys)) })
+	group.Go(func() { v.cancel(v.read(conn, dtlsBuffer, keys)) })
 
 	secure, err := v.handshake(ctx, conn, dtlsBuffer)
 	if err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
 		return err
 	}
 	defer secure.close() // tells the viewer, while the path still stands
@@ -141,12 +146,15 @@ func (v *Viewer) runInner(ctx context.Context) error {
 	keys <- secure.in
 	group.Go(func() { v.queue.run(ctx, conn) })
 	if err := v.stream.add(v); err != nil {
+		v.cancel(err)
 		return err
 	}
 	defer v.stream.drop(v)
 	v.log.Info("viewer connected", "path", v.path(), "srtp", secure.profile, "after", time.Since(v.since).Round(time.Millisecond))
-	group.Go(func() { cancel(secure.wait()) })
-	<-ctx.Done()
+	said := make(chan struct{})
+	context.AfterFunc(ctx, func() { secure.close(); close(said) }) // ends wait
+	v.cancel(secure.wait())
+	<-said
 	return context.Cause(ctx)
 }
 
@@ -199,17 +207,20 @@ func (v *Viewer) read(conn *ice.Conn, dtls io.Writer, keys <-chan *srtp.Context)
 	}
 }
 
-// pump sends every frame that is due; it never waits for the viewer.
-func (v *Viewer) pump(b *batch, now time.Time) {
+// pump sends every frame that is due; it never waits for the viewer. It
+// reports whether a lane waits for a keyframe.
+func (v *Viewer) pump(b *batch, now time.Time) (waiting bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.paused {
-		return
+		return false
 	}
 	for _, l := range v.lanes {
 		for v.pumpOne(l, b, now) {
 		}
+		waiting = waiting || l.waiting
 	}
+	return waiting
 }
 
 // Pause stops or resumes the media, and nothing else: the path stays open. A
@@ -309,7 +320,7 @@ func (v *Viewer) AddCandidate(candidate, ufrag string) error {
 			return nil // of a generation that has passed (RFC 8838 §11)
 		}
 	}
-	return addCandidate(v.agent, candidate)
+	return v.addCandidate(candidate)
 }
 
 // Stats is the viewer's part of the statistics.

@@ -26,7 +26,15 @@ func Clip(ctx context.Context, dir string, keyframe time.Duration) (path string,
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	aside := path + ".new"
+	f, err := os.CreateTemp(dir, "clip-*.new") // a name of its own: tests of several packages may make it at once
+	if err != nil {
+		return "", fmt.Errorf("clip: %w", err)
+	}
+	aside := f.Name()
+	defer os.Remove(aside)
+	if err := f.Close(); err != nil {
+		return "", fmt.Errorf("clip: %w", err)
+	}
 	args := fmt.Sprintf("-loglevel error -y -f lavfi -i testsrc2=size=1280x720:rate=%d -t 20 -pix_fmt yuv420p"+
 		" -c:v libx264 -preset medium -profile:v baseline -b:v 2500k -maxrate 2500k -bufsize 1250k -g %d -keyint_min %d -sc_threshold 0"+
 		" -bsf:v h264_mp4toannexb -f h264 %s", ClipFPS, group, group, aside)
