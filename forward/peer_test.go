@@ -259,9 +259,6 @@ func (p *peer) feedback(packet rtcp.Packet) []byte {
 	return p.control(b)
 }
 
-// leave ends the viewer as a browser does, with DTLS's close.
-func (p *peer) leave() { _ = p.dtls.Close() }
-
 func (p *peer) close() {
 	if p.dtls != nil {
 		_ = p.dtls.Close()
