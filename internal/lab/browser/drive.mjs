@@ -35,9 +35,13 @@ const operations = {
   },
   async goto({ url }) { await page.goto(url, { waitUntil: 'domcontentloaded' }); },
   eval: ({ code }) => page.evaluate(code),
+  // Asked from outside: the page's policy forbids Firefox to evaluate a text inside it.
   async wait({ code, ms }) {
-    const handle = await page.waitForFunction(code, { timeout: ms, polling: 20 });
-    return handle.jsonValue();
+    for (const end = Date.now() + ms; ; await new Promise((resolve) => { setTimeout(resolve, 20); })) {
+      const value = await page.evaluate(code);
+      if (value) return value;
+      if (Date.now() > end) throw new Error(`not within ${ms} ms`);
+    }
   },
   click: ({ code }) => page.click(code),
   key: ({ code }) => page.keyboard.press(code),
