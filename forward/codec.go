@@ -90,8 +90,8 @@ func param(fmtp, name string) string {
 
 // selection is a track matched with an m-line and a format of it.
 type selection struct {
-	track int // index into the stream's tracks
-	media int // index into the offer's m-lines
+	tracks []int // indices into the stream's tracks: the layers, best first
+	media  int   // index into the offer's m-lines
 	format
 }
 
@@ -107,7 +107,7 @@ func negotiate(tracks []capture.Track, o *offer) ([]selection, error) {
 		}
 		if t, f, ok := bestFormat(tracks, kind, m.formats); ok {
 			taken[kind] = true
-			out = append(out, selection{track: t, media: i, format: f})
+			out = append(out, selection{tracks: layersOf(tracks, t, f), media: i, format: f})
 		}
 	}
 	out = oneTransport(out, o)
@@ -142,6 +142,20 @@ func bestFormat(tracks []capture.Track, kind capture.Kind, formats []format) (tr
 		}
 	}
 	return track, best, ok
+}
+
+// layersOf lists the tracks that are other encodings of the best one's scene,
+// best first, which the same format decodes.
+func layersOf(tracks []capture.Track, best int, f format) []int {
+	b := tracks[best]
+	var out []int
+	for i, t := range tracks {
+		if t.Kind == b.Kind && t.Codec == b.Codec && t.ClockRate == b.ClockRate && t.Layer >= b.Layer && match(t, f) > 0 {
+			out = append(out, i)
+		}
+	}
+	slices.SortStableFunc(out, func(i, j int) int { return tracks[i].Layer - tracks[j].Layer })
+	return out
 }
 
 func codecError(tracks []capture.Track, o *offer) error {

@@ -87,7 +87,7 @@ func TestNegotiate(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 			continue
 		}
-		if s := fmt.Sprintf("%d:%d:%d:%d", got[0].track, got[0].media, got[0].pt, got[0].rtx); s != c.want || len(got) != 1 {
+		if s := fmt.Sprintf("%d:%d:%d:%d", got[0].tracks[0], got[0].media, got[0].pt, got[0].rtx); s != c.want || len(got) != 1 {
 			t.Errorf("%s: %s, want %s", c.name, s, c.want)
 		}
 	}
@@ -124,7 +124,7 @@ func TestAnswerMirrorsTheOffer(t *testing.T) {
 		}
 		p := answerParams{sessionID: 1, version: 1, ufrag: "ufrag", pwd: "0123456789012345678901", fingerprint: "AA", stream: "dock", candidates: []string{"candidate:1 1 udp 1 192.0.2.1 8189 typ host"}}
 		for _, c := range chosen {
-			p.lanes = append(p.lanes, newLane(newRing(tracks[c.track].Kind), c.clockRate, c.format, testTime))
+			p.lanes = append(p.lanes, newLane([]*ring{newRing(tracks[c.tracks[0]].Kind)}, c.clockRate, c.format, testTime))
 		}
 		text := answer(o, chosen, p)
 		back, err := parseOffer(text) // an answer has all that an offer must have
@@ -167,7 +167,7 @@ func FuzzOffer(f *testing.F) {
 		}
 		p := answerParams{ufrag: "uf", pwd: "pw", fingerprint: "AA", stream: "dock"}
 		for _, c := range chosen {
-			p.lanes = append(p.lanes, newLane(newRing(tracks[c.track].Kind), c.clockRate, c.format, testTime))
+			p.lanes = append(p.lanes, newLane([]*ring{newRing(tracks[c.tracks[0]].Kind)}, c.clockRate, c.format, testTime))
 		}
 		if strings.Count(answer(o, chosen, p), "m=") < len(o.media) {
 			t.Fatal("the answer lacks m-lines")

@@ -73,16 +73,15 @@ func (v *Viewer) feedback(packet []byte, now time.Time) {
 func (v *Viewer) wantKeyframe(ssrc uint32) {
 	v.mu.Lock()
 	v.counts.PLIs++
-	track := -1
-	for i, l := range v.lanes {
-		if l.ssrc == ssrc {
-			track = v.chosen[i].track
-		}
+	l := v.laneLocked(ssrc)
+	var r *ring
+	if l != nil {
+		r = l.ring
 	}
 	v.mu.Unlock()
 	v.sfu.counters.plis.Add(1)
-	if track >= 0 {
-		v.stream.wantKeyframe(track)
+	if r != nil {
+		v.stream.wantKeyframe(r)
 	}
 }
 

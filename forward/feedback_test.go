@@ -19,15 +19,15 @@ func bareViewer(t testing.TB) (*Viewer, *ring) {
 	s := &SFU{log: slog.New(slog.DiscardHandler), joinTime: newHistogram(1), delay: newHistogram(1)}
 	st := newStream(s, "dock", func(int) {})
 	st.Describe([]capture.Track{{Kind: capture.Video, Codec: capture.H264, ClockRate: 90000}})
-	v := &Viewer{sfu: s, stream: st, queue: newQueue(), since: testTime, chosen: []selection{{format: videoFormat}}, cancel: func(error) {}}
-	v.lanes = []*lane{newLane(st.rings[0], 90000, videoFormat, testTime)}
+	v := &Viewer{sfu: s, stream: st, queue: newQueue(), since: testTime, chosen: []selection{{tracks: []int{0}, format: videoFormat}}, cancel: func(error) {}}
+	v.lanes = []*lane{newLane([]*ring{st.feeds[0].ring}, 90000, videoFormat, testTime)}
 	v.out = srtpContext(t)
-	return v, st.rings[0]
+	return v, st.feeds[0].ring
 }
 
 func TestNACKIsBounded(t *testing.T) {
 	v, r := bareViewer(t)
-	feed(r, 0, 100, 200, testTime)
+	fill(r, 0, 100, 200, testTime)
 	var b batch
 	v.pump(&b, testTime.Add(burstWait))
 	sent := v.counts.Packets
@@ -95,7 +95,7 @@ func FuzzFeedback(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, r := bareViewer(t)
 		v.lanes[0].ssrc = 1
-		feed(r, 0, 10, 5, testTime)
+		fill(r, 0, 10, 5, testTime)
 		var out batch
 		v.pump(&out, testTime)
 		v.feedback(b, testTime)
@@ -113,7 +113,7 @@ func TestKeyframeRequestsAreDebounced(t *testing.T) {
 	st.Describe([]capture.Track{{Kind: capture.Video, Codec: capture.H264, ClockRate: 90000}})
 	now := testTime
 	for range 1000 { // ten seconds, a request each 10 ms, each answered at once
-		st.wantKeyframe(0)
+		st.wantKeyframe(st.feeds[0].ring)
 		before := asked
 		st.askKeyframes(now)
 		if asked > before {

@@ -27,11 +27,17 @@ const (
 	burstStep = time.Millisecond
 )
 
-// lane is one track on its way to one viewer: where the viewer is in the
-// ring, and what its packets are called on the wire. The viewer's mu guards
-// it.
+// lane is one kind of media on its way to one viewer: which layer it gets,
+// where it is in that layer's ring, and what its packets are called on the
+// wire. The viewer's mu guards it.
 type lane struct {
-	ring      *ring
+	rings     []*ring // the layers that the viewer can decode, best first
+	layer     int     // index of the one that is sent
+	want      int     // index of the one that shall be sent, from its next keyframe on
+	wanted    time.Time
+	rates     []float64 // scratch of the choice: bits/s by layer
+	chooser   chooser
+	ring      *ring // rings[layer]
 	clockRate uint32
 	pt        uint8
 	ssrc      uint32
@@ -59,6 +65,8 @@ type lane struct {
 type run struct {
 	seq    uint64 // extended sequence number of its first packet
 	packet uint64 // the ring's number of the same packet
+	ring   *ring
+	before uint64 // number of the frame after its last; 0: it is the current one
 	stamp  stamp
 }
 
@@ -77,9 +85,10 @@ func (s stamp) of(f frame) uint32 {
 	return f.rtpTime + s.offset
 }
 
-func newLane(r *ring, clockRate uint32, f format, now time.Time) *lane {
+// newLane makes a lane for tracks of one codec, best layer first.
+func newLane(rings []*ring, clockRate uint32, f format, now time.Time) *lane {
 	l := &lane{
-		ring: r, clockRate: clockRate, pt: f.pt, ssrc: rand.Uint32() | 1, since: now, waiting: true,
+		rings: rings, rates: make([]float64, len(rings)), ring: rings[0], clockRate: clockRate, pt: f.pt, ssrc: rand.Uint32() | 1, since: now, waiting: true,
 		seq:      1<<16 | uint64(rand.Uint32()&0x7fff), // RFC 3711 §3.3.1: start low, or an early loss confuses the rollover counter
 		tsOffset: rand.Uint32(),
 	}
@@ -87,6 +96,41 @@ func newLane(r *ring, clockRate uint32, f format, now time.Time) *lane {
 		l.rtxPT, l.rtxSSRC, l.rtxSeq = f.rtx, rand.Uint32()|1, uint16(rand.Uint32()&0x7fff)
 	}
 	return l
+}
+
+// follow moves the lane to the layer it wants as soon as that has a keyframe
+// newer than what was sent; until then the old one goes on. It reports
+// whether a keyframe is waited for.
+func (l *lane) follow() (waiting bool) {
+	if l.want == l.layer {
+		return false
+	}
+	r := l.rings[l.want]
+	if !l.started {
+		l.ring, l.layer = r, l.want
+		return false
+	}
+	r.mu.RLock()
+	key, ok := r.frameLocked(r.keyframe)
+	last, _ := r.frameLocked(r.newestLocked())
+	r.mu.RUnlock()
+	gap := key.captured.Sub(l.lastCaptured)
+	if !ok || gap <= 0 {
+		return true
+	}
+	// The layers show one scene: the time that passed in it passes on the wire.
+	l.tsOffset = l.lastTime + max(1, uint32(gap.Seconds()*float64(l.clockRate))) - key.rtpTime
+	l.endRun()
+	l.ring, l.layer = r, l.want
+	l.startAt(key, last)
+	return false
+}
+
+// endRun notes where the current run ends.
+func (l *lane) endRun() {
+	if l.nruns > 0 && l.runs[l.nruns-1].before == 0 {
+		l.runs[l.nruns-1].before = l.next
+	}
 }
 
 // wait makes the lane go on at a keyframe newer than what it has sent.
@@ -150,6 +194,7 @@ func (l *lane) pick(now time.Time) (f frame, skipped uint64, ok bool) {
 	if l.started {
 		skipped = key.number - l.next
 	}
+	l.endRun()
 	l.startAt(key, last)
 	return key, skipped, true
 }
@@ -168,7 +213,7 @@ func (l *lane) startAt(key, last frame) {
 		copy(l.runs[:], l.runs[1:])
 		l.nruns--
 	}
-	l.runs[l.nruns] = run{seq: l.seq, packet: key.first, stamp: s}
+	l.runs[l.nruns] = run{seq: l.seq, packet: key.first, ring: l.ring, stamp: s}
 	l.nruns++
 	l.next, l.burst, l.waiting, l.started = key.number, last.number, false, true
 }
@@ -221,14 +266,19 @@ func (l *lane) resend(wire uint16, b *batch, seal sealer) (bool, error) {
 	if i < 0 {
 		return false, nil
 	}
-	l.ring.mu.RLock()
-	defer l.ring.mu.RUnlock()
-	packet := l.runs[i].packet + seq - l.runs[i].seq
-	f, ok := l.ring.holding(packet, l.next)
+	run := &l.runs[i]
+	before := run.before
+	if before == 0 {
+		before = l.next
+	}
+	run.ring.mu.RLock()
+	defer run.ring.mu.RUnlock()
+	packet := run.packet + seq - run.seq
+	f, ok := run.ring.holding(packet, before)
 	if !ok {
 		return false, nil
 	}
-	marker, t := packet == f.first+uint64(f.count)-1, l.runs[i].stamp.of(f)
+	marker, t := packet == f.first+uint64(f.count)-1, run.stamp.of(f)
 	from := len(b.buf)
 	if l.rtxPT != 0 {
 		b.buf = appendHeader(b.buf, marker, l.rtxPT, l.rtxSeq, t, l.rtxSSRC)
@@ -237,7 +287,7 @@ func (l *lane) resend(wire uint16, b *batch, seal sealer) (bool, error) {
 	} else {
 		b.buf = appendHeader(b.buf, marker, l.pt, wire, t, l.ssrc)
 	}
-	b.buf = append(b.buf, l.ring.payloadLocked(packet)...)
+	b.buf = append(b.buf, run.ring.payloadLocked(packet)...)
 	var err error
 	if b.buf, err = seal(b.buf, from); err != nil {
 		return false, err

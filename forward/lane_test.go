@@ -15,9 +15,9 @@ import (
 // plain seals nothing, so that tests can read what would be sent.
 func plain(buf []byte, _ int) ([]byte, error) { return buf, nil }
 
-// feed writes n frames of two packets each, 33 ms apart; every keyEvery-th is
+// fill writes n frames of two packets each, 33 ms apart; every keyEvery-th is
 // a keyframe. Payloads name frame and packet.
-func feed(r *ring, from, n, keyEvery int, start time.Time) {
+func fill(r *ring, from, n, keyEvery int, start time.Time) {
 	for i := from; i < from+n; i++ {
 		r.write(&capture.Frame{
 			RTPTime: uint32(i) * 3000, Keyframe: i%keyEvery == 0, Captured: start.Add(time.Duration(i) * 33 * time.Millisecond),
@@ -76,9 +76,9 @@ var videoFormat = format{pt: 106, codec: "H264", clockRate: 90000, rtx: 107, has
 func TestLaneStartsAtTheNewestKeyframe(t *testing.T) {
 	start := time.Now()
 	r := newRing(capture.Video)
-	feed(r, 0, 35, 30, start) // the newest keyframe is frame 30
+	fill(r, 0, 35, 30, start) // the newest keyframe is frame 30
 	now := start.Add(35 * 33 * time.Millisecond)
-	l := newLane(r, 90000, videoFormat, now)
+	l := newLane([]*ring{r}, 90000, videoFormat, now)
 	got, skipped := drain(t, l, now)
 	if len(got) != 10 || string(got[0].Payload) != "frame 30 packet 0" || skipped != 0 {
 		t.Fatalf("%d packets, first %q, %d skipped", len(got), got[0].Payload, skipped)
@@ -87,7 +87,7 @@ func TestLaneStartsAtTheNewestKeyframe(t *testing.T) {
 	if d := got[9].Timestamp - got[0].Timestamp; d != 4*90 {
 		t.Errorf("burst of 5 frames spans %d ticks, want %d", d, 4*90)
 	}
-	feed(r, 35, 1, 30, start)
+	fill(r, 35, 1, 30, start)
 	next, _ := drain(t, l, now)
 	if len(next) != 2 || next[0].Timestamp-got[9].Timestamp != 3000 || next[0].SequenceNumber != got[9].SequenceNumber+1 {
 		t.Errorf("after the burst: %v after %v", next[0], got[9])
@@ -102,9 +102,9 @@ func TestLaneStartsAtTheNewestKeyframe(t *testing.T) {
 func TestLaneWaitsForAKeyframeWhenTheNewestIsOld(t *testing.T) {
 	start := time.Now()
 	r := newRing(capture.Video)
-	feed(r, 0, burstFrames+20, 1000, start)
+	fill(r, 0, burstFrames+20, 1000, start)
 	now := start.Add(time.Hour)
-	l := newLane(r, 90000, videoFormat, now)
+	l := newLane([]*ring{r}, 90000, videoFormat, now)
 	if got, _ := drain(t, l, now); len(got) != 0 || !l.waiting {
 		t.Fatalf("%d packets at once", len(got))
 	}
@@ -115,15 +115,15 @@ func TestLaneWaitsForAKeyframeWhenTheNewestIsOld(t *testing.T) {
 	}
 	// it does not: after a while the old one must do
 	r2 := newRing(capture.Video)
-	feed(r2, 0, burstFrames+20, 1000, start)
-	l2 := newLane(r2, 90000, videoFormat, now)
+	fill(r2, 0, burstFrames+20, 1000, start)
+	l2 := newLane([]*ring{r2}, 90000, videoFormat, now)
 	if got, _ := drain(t, l2, now.Add(burstWait)); len(got) != 2*(burstFrames+20) {
 		t.Fatalf("%d packets after the wait", len(got))
 	}
 	// a camera that did not answer is not waited for, until it has answered twice
 	r2.answer(false)
 	for hits := range 3 {
-		l3 := newLane(r2, 90000, videoFormat, now)
+		l3 := newLane([]*ring{r2}, 90000, videoFormat, now)
 		if got, _ := drain(t, l3, now); (len(got) > 0) != (hits < deafFor) {
 			t.Errorf("after %d answers in time: %d packets at once", hits, len(got))
 		}
@@ -134,10 +134,10 @@ func TestLaneWaitsForAKeyframeWhenTheNewestIsOld(t *testing.T) {
 func TestLaneSkipsWhenBehind(t *testing.T) {
 	start := time.Now()
 	r := newRing(capture.Video)
-	feed(r, 0, 3, 30, start)
-	l := newLane(r, 90000, videoFormat, start)
+	fill(r, 0, 3, 30, start)
+	l := newLane([]*ring{r}, 90000, videoFormat, start)
 	first, _ := drain(t, l, start)
-	feed(r, 3, 64, 30, start) // the viewer takes nothing meanwhile; keyframes at 30 and 60
+	fill(r, 3, 64, 30, start) // the viewer takes nothing meanwhile; keyframes at 30 and 60
 	late := start.Add(67*33*time.Millisecond + behindLimit)
 	got, skipped := drain(t, l, late)
 	if len(got) == 0 || string(got[0].Payload) != "frame 60 packet 0" || skipped != 57 {
@@ -160,11 +160,11 @@ func TestLaneSkipsWhenBehind(t *testing.T) {
 func TestLaneResends(t *testing.T) {
 	start := time.Now()
 	r := newRing(capture.Video)
-	feed(r, 0, 33, 30, start)
+	fill(r, 0, 33, 30, start)
 	for _, rtx := range []bool{true, false} {
 		f := videoFormat
 		f.hasRTX = rtx
-		l := newLane(r, 90000, f, start)
+		l := newLane([]*ring{r}, 90000, f, start)
 		l.seq = 1<<16 | 0xfffe // wraps within the first frames
 		sent, _ := drain(t, l, start)
 		for _, want := range sent {
@@ -192,7 +192,7 @@ func TestLaneResends(t *testing.T) {
 				t.Errorf("sequence number %d was never sent, but is sent again", never)
 			}
 		}
-		feed(r, 33, ringFrames+5, 30, start)
+		fill(r, 33, ringFrames+5, 30, start)
 		var b batch
 		if ok, _ := l.resend(sent[0].SequenceNumber, &b, plain); ok {
 			t.Error("a packet that left the ring is sent again")
@@ -208,13 +208,13 @@ func FuzzLane(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script []byte) {
 		r := newRing(capture.Video)
 		now := time.Unix(1e9, 0)
-		l := newLane(r, 90000, videoFormat, now)
+		l := newLane([]*ring{r}, 90000, videoFormat, now)
 		i := 0
 		var last *rtp.Packet
 		for _, op := range script {
 			switch op % 4 {
 			case 0: // frames
-				feed(r, i, int(op), int(op/4)%40+1, now)
+				fill(r, i, int(op), int(op/4)%40+1, now)
 				i += int(op)
 			case 1: // time
 				now = now.Add(time.Duration(op) * 20 * time.Millisecond)
@@ -245,7 +245,7 @@ func BenchmarkLane(b *testing.B) {
 	for i := range payloads {
 		payloads[i] = make([]byte, capture.MaxPayload)
 	}
-	l := newLane(r, 90000, videoFormat, time.Now())
+	l := newLane([]*ring{r}, 90000, videoFormat, time.Now())
 	var out batch
 	b.ReportAllocs()
 	for i := range b.N {

@@ -26,7 +26,7 @@ func TestRunEndsInEveryPhase(t *testing.T) {
 		"offered": func(*peer) error { return nil },
 		"ICE":     (*peer).reach,
 		"live":    (*peer).connect,
-		"paused":  func(p *peer) error { defer p.viewer.Pause(true); return p.connect() },
+		"paused":  func(p *peer) error { defer p.viewer.SetQuality(forward.Off); return p.connect() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			ignore := goleak.IgnoreCurrent()

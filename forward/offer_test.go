@@ -33,7 +33,7 @@ func answerTo(text string) (string, []selection, error) {
 	}
 	p := answerParams{sessionID: 1, version: 1, ufrag: "ufrag", pwd: "0123456789012345678901", fingerprint: "AA", stream: "dock"}
 	for _, c := range chosen {
-		p.lanes = append(p.lanes, newLane(newRing(tracks[c.track].Kind), c.clockRate, c.format, testTime))
+		p.lanes = append(p.lanes, newLane([]*ring{newRing(tracks[c.tracks[0]].Kind)}, c.clockRate, c.format, testTime))
 	}
 	return answer(o, chosen, p), chosen, nil
 }

@@ -30,6 +30,38 @@ type ring struct {
 	shift    uint32 // added to the source's RTP time
 	restart  bool   // the source began anew: its RTP time may have, too
 	deaf     int    // > 0: the camera does not make a keyframe when asked
+	rate     ringRate
+}
+
+// ringRate is what a track delivers while it does.
+type ringRate struct {
+	bits    float64   // a second, smoothed over some seconds; 0 before the first second is over
+	bytes   int       // since second
+	second  time.Time // when the current measurement began
+	arrived time.Time // the newest frame
+}
+
+func (m *ringRate) add(bytes int, now time.Time) {
+	if now.Sub(m.arrived) > 2*time.Second { // the track was away: a new measurement
+		m.second, m.bytes = now, 0
+	}
+	if d := now.Sub(m.second); d >= time.Second {
+		measured := float64(m.bytes) * 8 / d.Seconds()
+		if m.bits == 0 {
+			m.bits = measured
+		}
+		m.bits += (measured - m.bits) / 4
+		m.second, m.bytes = now, 0
+	}
+	m.bytes += bytes
+	m.arrived = now
+}
+
+// delivers is the track's rate in bits/s and when its newest frame came.
+func (r *ring) delivers() (bits float64, newest time.Time) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.rate.bits, r.rate.arrived
 }
 
 // deafFor is how many requests in a row a camera must answer in time before it
@@ -86,12 +118,20 @@ func (r *ring) write(f *capture.Frame, now time.Time) bool {
 		e.bytes += len(p)
 		r.packet++
 	}
+	r.rate.add(sizeOf(f), now)
 	r.frames[r.next%ringFrames] = e
 	if e.keyframe {
 		r.keyframe = r.next
 	}
 	r.next++
 	return true
+}
+
+func sizeOf(f *capture.Frame) (n int) {
+	for _, p := range f.Payloads {
+		n += len(p)
+	}
+	return n
 }
 
 // roundUp keeps a slot's buffer from being made anew for each slightly larger

@@ -225,7 +225,11 @@ func (s *SFU) join(ctx context.Context, st *Stream, o ViewerOptions) (*Viewer, s
 	}
 	v := s.newViewer(st, o, parsed, chosen)
 	for _, c := range chosen {
-		v.lanes = append(v.lanes, newLane(rings[c.track], c.clockRate, c.format, v.since))
+		layers := make([]*ring, len(c.tracks))
+		for i, t := range c.tracks {
+			layers[i] = rings[t]
+		}
+		v.lanes = append(v.lanes, newLane(layers, c.clockRate, c.format, v.since))
 	}
 	if err := s.admit(v); err != nil {
 		return nil, "", err
@@ -282,7 +286,7 @@ func (s *SFU) newViewer(st *Stream, o ViewerOptions, parsed *offer, chosen []sel
 	_, _ = rand.Read(id[:])
 	v := &Viewer{
 		id: base64.RawURLEncoding.EncodeToString(id[:]), subject: o.Subject, stream: st, sfu: s, since: time.Now(),
-		offer: parsed, chosen: chosen, done: make(chan struct{}), queue: newQueue(),
+		offer: parsed, chosen: chosen, done: make(chan struct{}), queue: newQueue(), quality: Auto,
 	}
 	v.queue.drained = st.signal
 	log := o.Log

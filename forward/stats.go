@@ -137,11 +137,13 @@ type ViewerStats struct {
 	ID      string // not secret here: a short form
 	Subject string
 	Since   time.Time
-	State   string // connecting, live, closed
-	Path    string // kind of the viewer's candidate and transport: host/udp, srflx/udp, prflx/tcp, relay/udp …
-	Remote  string // address of the viewer's candidate
-	Codec   string // of the video
-	Profile string // SRTP protection profile
+	State   string  // connecting, live, closed
+	Path    string  // kind of the viewer's candidate and transport: host/udp, srflx/udp, prflx/tcp, relay/udp …
+	Remote  string  // address of the viewer's candidate
+	Codec   string  // of the video
+	Quality Quality // as asked for
+	Layer   int     // of the video that is sent, 0 is the best; -1: none yet
+	Profile string  // SRTP protection profile
 	Packets uint64
 	Bytes   uint64        // of UDP payload
 	Bitrate float64       // bits/s, over the last whole second

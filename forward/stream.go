@@ -15,6 +15,7 @@ const (
 	keyframeRetry  = time.Second            // a request that brought no keyframe is repeated
 	reportInterval = time.Second            // of sender reports
 	waitPoll       = 50 * time.Millisecond  // while a keyframe is waited for
+	spareAfter     = 10 * time.Second       // a layer that nobody has needed for so long need not be made
 )
 
 // Stream is one camera as forwarded. It is the capture.Sink of its camera:
@@ -25,19 +26,17 @@ type Stream struct {
 	sfu *SFU
 	ask func(layer int) // the camera's keyframe request
 
+	demand func(layer int, wanted bool) // nil: every layer always comes
+
 	wake chan struct{} // a frame, a lane or a request is there; capacity 1
 	done chan struct{} // closed when work has ended
 
-	mu       sync.Mutex
-	tracks   []capture.Track
-	rings    []*ring
-	fresh    []bool // by track: no keyframe since Describe
-	viewers  []*Viewer
-	wanted   []bool      // by track: a keyframe is wanted
-	asked    []time.Time // by track: when one was asked for last
-	answered []bool      // by track: a keyframe came since
-	removed  bool
-	cancel   context.CancelFunc
+	mu      sync.Mutex
+	tracks  []capture.Track
+	feeds   []*feed // by track
+	viewers []*Viewer
+	removed bool
+	cancel  context.CancelFunc
 
 	keyframes atomic.Uint64 // asked of the source
 }
@@ -46,30 +45,42 @@ func newStream(s *SFU, id string, ask func(layer int)) *Stream {
 	return &Stream{id: id, sfu: s, ask: ask, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
-// Describe implements capture.Sink. Viewers stay while their track keeps its
-// codec; they freeze and go on at the next keyframe. Viewers of a track that
-// is gone or has another codec are ended, so that they negotiate anew.
+// OnDemand has demand called, from any goroutine, when viewers begin to need
+// a layer of a camera that has several, and some time after the last one has
+// left it. Set it before the first Describe.
+func (st *Stream) OnDemand(demand func(layer int, wanted bool)) { st.demand = demand }
+
+// Describe implements capture.Sink. A track that is the same encoding as
+// before (kind, layer, codec) goes on in its ring; if its size or parameters
+// changed, its viewers freeze and go on at its next keyframe. Viewers of a
+// track that is gone or has another codec are ended, so that they negotiate
+// anew.
 func (st *Stream) Describe(tracks []capture.Track) {
 	tracks = slices.Clone(tracks)
 	st.mu.Lock()
-	same := len(tracks) == len(st.tracks)
-	for i := range tracks {
-		same = same && tracks[i].Kind == st.tracks[i].Kind && tracks[i].Codec == st.tracks[i].Codec && tracks[i].ClockRate == st.tracks[i].ClockRate
-	}
-	var ended []*Viewer
-	if !same {
-		st.rings = make([]*ring, len(tracks))
-		for i, t := range tracks {
-			st.rings[i] = newRing(t.Kind)
-			st.rings[i].clockRate = t.ClockRate
+	feeds := make([]*feed, len(tracks))
+	again := slices.Equal(tracks, st.tracks)
+	for i, t := range tracks {
+		j := slices.IndexFunc(st.tracks, func(o capture.Track) bool {
+			return o.Kind == t.Kind && o.Layer == t.Layer && o.Codec == t.Codec && o.ClockRate == t.ClockRate
+		})
+		if j < 0 {
+			feeds[i] = newFeed(t)
+			continue
 		}
-		st.wanted, st.asked, st.answered = make([]bool, len(tracks)), make([]time.Time, len(tracks)), make([]bool, len(tracks))
-		ended = slices.Clone(st.viewers)
+		feeds[i] = st.feeds[j]
+		if again || st.tracks[j] != t { // a source that says the same again has begun anew
+			feeds[i].fresh = !feeds[i].audio
+			feeds[i].forget()
+		}
+		feeds[i].layer = t.Layer
 	}
-	st.tracks, st.fresh = tracks, make([]bool, len(tracks))
-	for i, r := range st.rings {
-		st.fresh[i] = !r.audio
-		r.forget()
+	st.tracks, st.feeds = tracks, feeds
+	var ended []*Viewer
+	for _, v := range st.viewers {
+		if slices.ContainsFunc(v.lanes, func(l *lane) bool { return !st.hasLocked(l.rings[0]) }) {
+			ended = append(ended, v)
+		}
 	}
 	st.mu.Unlock()
 	for _, v := range ended {
@@ -77,26 +88,49 @@ func (st *Stream) Describe(tracks []capture.Track) {
 	}
 }
 
+// feed is a track of the camera at work: its ring, and what is asked of the
+// camera for it. The stream's mu guards all but the ring.
+type feed struct {
+	*ring
+	layer    int
+	fresh    bool      // no keyframe since the source began
+	wanted   bool      // a keyframe is wanted
+	asked    time.Time // when one was asked for last
+	answered bool      // one came since
+	needed   time.Time // when a viewer needed the layer last
+	spared   bool      // the source was told that nobody needs the layer
+}
+
+func newFeed(t capture.Track) *feed {
+	f := &feed{ring: newRing(t.Kind), layer: t.Layer}
+	f.clockRate, f.fresh = t.ClockRate, !f.audio
+	return f
+}
+
+func (st *Stream) hasLocked(r *ring) bool {
+	return slices.ContainsFunc(st.feeds, func(f *feed) bool { return f.ring == r })
+}
+
 // Frame implements capture.Sink.
 func (st *Stream) Frame(f *capture.Frame) {
 	st.mu.Lock()
-	if f.Track < 0 || f.Track >= len(st.rings) || st.fresh[f.Track] && !f.Keyframe {
+	if f.Track < 0 || f.Track >= len(st.feeds) || st.feeds[f.Track].fresh && !f.Keyframe {
 		st.mu.Unlock()
 		return
 	}
 	now := time.Now()
+	to := st.feeds[f.Track]
 	if f.Keyframe {
-		if !st.answered[f.Track] && !st.asked[f.Track].IsZero() {
-			st.rings[f.Track].answer(now.Sub(st.asked[f.Track]) <= burstWait)
+		if !to.answered && !to.asked.IsZero() {
+			to.answer(now.Sub(to.asked) <= burstWait)
 		}
-		st.fresh[f.Track], st.wanted[f.Track], st.answered[f.Track] = false, false, true
+		to.fresh, to.wanted, to.answered = false, false, true
 	}
-	if f.Lost && !f.Keyframe {
-		st.wanted[f.Track] = true // what follows refers to what was lost
+	if f.Lost && !f.Keyframe && now.Sub(to.needed) < spareAfter {
+		to.wanted = true // what follows refers to what was lost
 	}
-	r := st.rings[f.Track]
 	st.mu.Unlock()
-	if !r.write(f, now) {
+	if !to.write(f, now) {
 		st.sfu.counters.drop(dropTooLarge, 1)
 		return
 	}
@@ -110,13 +144,15 @@ func (st *Stream) signal() {
 	}
 }
 
-// wantKeyframe asks for a keyframe of a track: at once, or when the last
-// request is keyframePause old.
-func (st *Stream) wantKeyframe(track int) {
+// wantKeyframe asks for a keyframe of a ring's track: at once, or when the
+// last request is keyframePause old.
+func (st *Stream) wantKeyframe(r *ring) {
 	st.mu.Lock()
-	fresh := track < len(st.wanted) && !st.rings[track].audio && !st.wanted[track]
-	if fresh {
-		st.wanted[track] = true
+	fresh := false
+	for _, f := range st.feeds {
+		if f.ring == r && !f.audio && !f.wanted {
+			f.wanted, fresh = true, true
+		}
 	}
 	st.mu.Unlock()
 	if fresh { // else the worker knows: a storm of requests wakes it once
@@ -140,6 +176,7 @@ func (st *Stream) work(ctx context.Context) {
 		}
 		now := time.Now()
 		viewers := st.snapshot()
+		st.demandLayers(viewers, now)
 		waiting := false
 		for _, v := range viewers {
 			waiting = v.pump(&b, now) || waiting
@@ -178,16 +215,16 @@ func (st *Stream) snapshot() []*Viewer {
 func (st *Stream) askKeyframes(now time.Time) (waiting bool) {
 	st.mu.Lock()
 	var layers []int
-	for i, want := range st.wanted {
+	for _, f := range st.feeds {
 		pause := keyframePause
-		if !st.answered[i] {
+		if !f.answered {
 			pause = keyframeRetry
 		}
-		if want && now.Sub(st.asked[i]) >= pause {
-			st.asked[i], st.wanted[i], st.answered[i] = now, false, false
-			layers = append(layers, st.tracks[i].Layer)
+		if f.wanted && now.Sub(f.asked) >= pause {
+			f.asked, f.wanted, f.answered = now, false, false
+			layers = append(layers, f.layer)
 		}
-		waiting = waiting || st.wanted[i]
+		waiting = waiting || f.wanted
 	}
 	st.mu.Unlock()
 	for _, l := range layers {
@@ -195,6 +232,39 @@ func (st *Stream) askKeyframes(now time.Time) (waiting bool) {
 		st.ask(l)
 	}
 	return waiting
+}
+
+// demandLayers notes which layers the viewers need and tells the source. A
+// layer that nobody needs is spared after spareAfter, once its rate is known.
+func (st *Stream) demandLayers(viewers []*Viewer, now time.Time) {
+	type change struct {
+		layer  int
+		wanted bool
+	}
+	var changes []change
+	st.mu.Lock()
+	several := len(st.feeds) > 1
+	for _, f := range st.feeds {
+		if f.audio {
+			continue
+		}
+		if !several && len(viewers) > 0 || slices.ContainsFunc(viewers, func(v *Viewer) bool { return several && v.needs(f.ring) }) {
+			f.needed = now
+		}
+		if !several || st.demand == nil {
+			continue
+		}
+		rate, _ := f.delivers()
+		spare := now.Sub(f.needed) >= spareAfter && rate > 0
+		if spare != f.spared {
+			f.spared = spare
+			changes = append(changes, change{f.layer, !spare})
+		}
+	}
+	st.mu.Unlock()
+	for _, c := range changes {
+		st.demand(c.layer, c.wanted)
+	}
 }
 
 // add admits a viewer whose keys are known to the fan-out.
@@ -205,7 +275,7 @@ func (st *Stream) add(v *Viewer) error {
 		return ErrGone
 	}
 	for _, l := range v.lanes {
-		if !slices.Contains(st.rings, l.ring) {
+		if !st.hasLocked(l.rings[0]) {
 			return ErrGone // the codec changed while the viewer connected
 		}
 	}
@@ -233,18 +303,21 @@ func (st *Stream) described() ([]capture.Track, []*ring, error) {
 	if len(st.tracks) == 0 {
 		return nil, nil, ErrOffline
 	}
-	return st.tracks, st.rings, nil
+	rings := make([]*ring, len(st.feeds))
+	for i, f := range st.feeds {
+		rings[i] = f.ring
+	}
+	return st.tracks, rings, nil
 }
 
 // Stats is the stream's part of the statistics.
 func (st *Stream) Stats() StreamStats {
-	st.mu.Lock()
-	rings := st.rings
-	st.mu.Unlock()
 	s := StreamStats{ID: st.id, Keyframe: st.keyframes.Load()}
-	for _, r := range rings {
-		s.Ring += r.held()
+	st.mu.Lock()
+	for _, f := range st.feeds {
+		s.Ring += f.held()
 	}
+	st.mu.Unlock()
 	for _, v := range st.sfu.viewersOf(st) {
 		s.Viewers = append(s.Viewers, v.Stats())
 	}

@@ -57,15 +57,16 @@ type Viewer struct {
 	selected atomic.Pointer[ice.Candidate] // the viewer's end of the selected pair
 	remotes  atomic.Int32                  // remote candidates taken, of this ICE generation
 
-	mu     sync.Mutex // held for building one frame; orders what is sent
-	lanes  []*lane
-	out    *srtp.Context
-	header rtp.Header  // scratch of seal
-	counts ViewerStats // the counters, path and reception part
-	paused bool
-	rate   rateMeter
-	recent []resent // by sequence number modulo recentResends; nil before the first NACK
-	budget tokens
+	mu       sync.Mutex // held for building one frame; orders what is sent
+	lanes    []*lane
+	out      *srtp.Context
+	header   rtp.Header  // scratch of seal
+	counts   ViewerStats // the counters, path and reception part
+	quality  Quality
+	estimate float64 // bits/s that the path takes; 0: not known
+	rate     rateMeter
+	recent   []resent // by sequence number modulo recentResends; nil before the first NACK
+	budget   tokens
 
 	mending   sync.Mutex // one ICE restart at a time; guards the two below once open has returned
 	sessionID uint64     // of the answer's o= line
@@ -212,9 +213,10 @@ func (v *Viewer) read(conn *ice.Conn, dtls io.Writer, keys <-chan *srtp.Context)
 func (v *Viewer) pump(b *batch, now time.Time) (waiting bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.paused {
+	if v.quality == Off {
 		return false
 	}
+	v.chooseLayers(now)
 	for _, l := range v.lanes {
 		for v.pumpOne(l, b, now) {
 		}
@@ -223,25 +225,14 @@ func (v *Viewer) pump(b *batch, now time.Time) (waiting bool) {
 	return waiting
 }
 
-// Pause stops or resumes the media, and nothing else: the path stays open. A
-// resumed viewer goes on at a keyframe.
-func (v *Viewer) Pause(on bool) {
-	v.mu.Lock()
-	if v.paused && !on {
-		for _, l := range v.lanes {
-			l.wait(time.Now())
-		}
-	}
-	v.paused = on
-	v.mu.Unlock()
-	v.stream.signal()
-}
-
 // pumpOne sends one frame of a lane. It reports whether there may be more.
 func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
 	remote := v.remote.Load()
 	if remote == nil && !v.queue.room() {
 		return false // the lane stays where it is, and skips when it is too far behind
+	}
+	if l.follow() {
+		v.stream.wantKeyframe(l.rings[l.want])
 	}
 	b.reset()
 	waited := l.waiting
@@ -281,11 +272,7 @@ func (v *Viewer) askFor(l *lane, begins bool, now time.Time) {
 	if !begins && now.Sub(l.since) < keyframePause && l.started {
 		return
 	}
-	for i, s := range v.chosen {
-		if v.lanes[i] == l {
-			v.stream.wantKeyframe(s.track)
-		}
-	}
+	v.stream.wantKeyframe(l.ring)
 }
 
 // send puts a batch on the wire; v.mu is held, so that frames stay in order.
@@ -340,6 +327,12 @@ func (v *Viewer) Stats() ViewerStats {
 	for _, c := range v.chosen {
 		if v.offer.media[c.media].kind == "video" {
 			s.Codec = c.codec
+		}
+	}
+	s.Quality, s.Layer = v.quality, -1
+	for i, l := range v.lanes {
+		if v.offer.media[v.chosen[i].media].kind == "video" && l.started {
+			s.Layer = l.layer
 		}
 	}
 	s.Bitrate = v.rate.bitsPerSecond(time.Now())

@@ -465,14 +465,14 @@ func TestPause(t *testing.T) {
 	c := newClient(t, clientOptions{})
 	c.join(s, st)
 	c.wait("frames", frames(10))
-	c.viewer.Pause(true)
+	c.viewer.SetQuality(forward.Off)
 	before := c.viewer.Stats().Packets
 	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if n := c.viewer.Stats().Packets; n != before {
 			t.Fatalf("%d packets sent while paused", n-before)
 		}
 	}
-	c.viewer.Pause(false)
+	c.viewer.SetQuality(forward.Auto)
 	c.mu.Lock()
 	have := 0
 	for _, p := range c.packets {

@@ -21,7 +21,7 @@ func TestSequenceNumbersWrap(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			v, r := bareViewer(t)
-			v.lanes[0] = newLane(r, 90000, f, testTime)
+			v.lanes[0] = newLane([]*ring{r}, 90000, f, testTime)
 			l := v.lanes[0]
 			l.seq = 1<<16 | 65000
 			l.rtxSeq = 65500
@@ -163,8 +163,8 @@ func TestUnusualSources(t *testing.T) {
 func TestSourceRestarts(t *testing.T) {
 	v, _ := bareViewer(t)
 	st, in := v.stream, srtpContext(t)
-	r := st.rings[0]
-	v.lanes[0] = newLane(r, 90000, videoFormat, testTime)
+	r := st.feeds[0].ring
+	v.lanes[0] = newLane([]*ring{r}, 90000, videoFormat, testTime)
 	var b batch
 	now := testTime.Add(burstWait)
 	step := func(rtpTime uint32, key bool) *rtp.Packet {

@@ -68,7 +68,7 @@ func TestJSONRPC(t *testing.T) {
 		{"candidate of no view", `{"jsonrpc":"2.0","method":"view.candidate","params":{"view":"x","candidate":null},"id":1}`, `"reason":"unknown_view"`},
 		{"restart", `{"jsonrpc":"2.0","method":"view.restart","params":{"view":"VIEW","sdp":"y"},"id":1}`, `"sdp":"v=0\r\nm=video`},
 		{"quality in force", `{"jsonrpc":"2.0","method":"view.quality","params":{"view":"VIEW","quality":"off"},"id":1}`, `"result":{"quality":"off","view":"VIEW"}`},
-		{"one layer is high", `{"jsonrpc":"2.0","method":"view.quality","params":{"view":"VIEW","quality":"low"},"id":1}`, `"result":{"quality":"high","view":"VIEW"}`},
+		{"low quality", `{"jsonrpc":"2.0","method":"view.quality","params":{"view":"VIEW","quality":"low"},"id":1}`, `"result":{"quality":"low","view":"VIEW"}`},
 		{"no such quality", `{"jsonrpc":"2.0","method":"view.quality","params":{"view":"VIEW","quality":"4k"},"id":1}`, `"code":-32602`},
 		{"state", `{"jsonrpc":"2.0","method":"state.get","params":{"since":0},"id":1}`, `"state_version":0`},
 		{"close", `{"jsonrpc":"2.0","method":"view.close","params":{"view":"VIEW"},"id":1}`, `"result":{}`},

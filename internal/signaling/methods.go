@@ -1,11 +1,13 @@
 package signaling
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"time"
 
+	"edged/forward"
 	"edged/internal/auth"
 )
 
@@ -161,17 +163,14 @@ func (s *Session) viewRestart(ctx context.Context, params json.RawMessage) (any,
 	return map[string]any{"view": p.View, "sdp": answer}, nil
 }
 
-// qualities that may be asked for. A camera has one layer, so there is one
-// quality besides off: the answer names what is really in force.
-var qualities = map[string]bool{"auto": true, "high": true, "low": true, "off": true}
+// qualities that may be asked for.
+var qualities = map[string]bool{string(forward.Auto): true, string(forward.High): true, string(forward.Low): true, string(forward.Off): true}
 
-// setQuality stops or resumes the media and returns the quality in force.
+// setQuality asks for a quality and returns the one in force.
 func setQuality(v *view, asked string) string {
-	v.Pause(asked == "off")
-	if asked == "off" {
-		return "off"
-	}
-	return "high"
+	q := forward.Quality(cmp.Or(asked, string(forward.Auto)))
+	v.SetQuality(q)
+	return string(q)
 }
 
 // viewQuality {view, quality} → {view, quality}

@@ -133,7 +133,7 @@ func (v *fakeViewer) Restart(_ context.Context, offer string) (string, error) {
 	return "v=0\r\nm=video 9 X 0\r\na=mid:0\r\na=ice-ufrag:boxnew\r\na=ice-pwd:boxnewboxnewboxnewboxnew\r\na=candidate:1 1 udp 1 10.0.0.1 9 typ host\r\na=end-of-candidates\r\n", v.fail
 }
 
-func (v *fakeViewer) Pause(bool) {}
+func (v *fakeViewer) SetQuality(forward.Quality) {}
 
 func (v *fakeViewer) Close(reason string) {
 	v.mu.Lock()

@@ -24,7 +24,7 @@ type Viewer interface {
 	ID() string
 	AddCandidate(candidate, ufrag string) error
 	Restart(ctx context.Context, offer string) (answer string, err error)
-	Pause(on bool)
+	SetQuality(q forward.Quality)
 	Close(reason string)
 	Done() <-chan struct{}
 	Reason() string
