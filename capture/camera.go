@@ -56,6 +56,8 @@ type Camera struct {
 	restarts  map[Code]uint64
 	keyframes uint64
 	dropped   uint64
+	unwanted  [maxTracks]bool // by video layer
+	faults    []LayerFault    // of this run, by layer
 }
 
 // New checks the configuration and makes a camera that runs src and delivers
@@ -87,7 +89,7 @@ func (c *Camera) Run(ctx context.Context) error {
 			failures = 0
 		}
 		code := CodeOf(err)
-		wait := backOff(code, failures)
+		wait := BackOff(code, failures)
 		failures++
 		c.failed(code, err, wait)
 		select {
@@ -104,7 +106,7 @@ func (c *Camera) attempt(parent context.Context) error {
 	defer cancel(nil)
 	g := &gate{c: c, fail: cancel, started: time.Now()}
 	c.mu.Lock()
-	c.progress = time.Time{}
+	c.progress, c.faults = time.Time{}, nil
 	c.mu.Unlock()
 
 	ended := make(chan error, 1)
@@ -211,9 +213,10 @@ func (c *Camera) untilStall(started, now time.Time) (time.Duration, string) {
 	return last.Add(patience).Sub(now), fmt.Sprintf("no frame for %v", patience.Round(time.Millisecond))
 }
 
-// backOff is full jitter over a ceiling that doubles; what this box cannot do
-// waits at the slow end, in its upper half.
-func backOff(code Code, failures int) time.Duration {
+// BackOff is how long to wait after so many failures before: full jitter over
+// a ceiling that doubles up to 30 s; what this box cannot do waits at the slow
+// end, in its upper half.
+func BackOff(code Code, failures int) time.Duration {
 	if isUnmet(code) {
 		return backOffMost/2 + rand.N(backOffMost/2)
 	}
@@ -286,6 +289,20 @@ func (c *Camera) Keyframe(layer int) {
 	c.src.Keyframe(layer)
 }
 
+// Demand says whether anybody wants a video layer, and returns at once: see
+// [LayerDemand]. Until then all layers are wanted. It does nothing where the
+// source cannot spare one. Any goroutine may call it.
+func (c *Camera) Demand(layer int, wanted bool) {
+	d, ok := c.src.(LayerDemand)
+	if !ok || layer < 0 || layer >= maxTracks {
+		return
+	}
+	c.mu.Lock()
+	c.unwanted[layer] = !wanted
+	c.mu.Unlock()
+	d.Demand(layer, wanted)
+}
+
 // Config is what the camera was made with.
 func (c *Camera) Config() Config { return c.cfg }
 
@@ -300,6 +317,7 @@ func (c *Camera) State() State {
 		Phase: c.phase, Since: c.since, Code: c.code, Reason: c.reason,
 		Encoder: c.encoder, LastFrame: c.lastFrame,
 		Restarts: maps.Clone(c.restarts), Keyframes: c.keyframes, Dropped: c.dropped,
+		Faults: slices.Clone(c.faults),
 	}
 	for _, t := range c.tracks {
 		s.Tracks = append(s.Tracks, t.Track)
@@ -308,6 +326,7 @@ func (c *Camera) State() State {
 		fps, bitrate := t.recent.rates(now)
 		s.FPS = append(s.FPS, fps)
 		s.Bitrate = append(s.Bitrate, bitrate)
+		s.Unwanted = append(s.Unwanted, t.Kind == Video && c.unwanted[t.Layer])
 	}
 	return s
 }

@@ -42,6 +42,10 @@ const (
 // the SRTP tag (16) a packet stays within 1200 bytes of UDP payload.
 const MaxPayload = 1144
 
+// MaxLayers is the most encodings of one scene that a camera makes, or is
+// asked for.
+const MaxLayers = 3
+
 // Track describes one encoding that a source delivers.
 type Track struct {
 	Kind      Kind
@@ -57,7 +61,7 @@ type Track struct {
 // into RTP payloads.
 type Frame struct {
 	Track    int       // index into the tracks last described to the sink
-	RTPTime  uint32    // in the track's clock; any start, continuous while the source runs
+	RTPTime  uint32    // in the track's clock; any start, continuous while the source runs; the layers of one scene share one clock: what was seen at one moment has one time
 	Captured time.Time // wall clock when the scene was seen, or when the frame arrived if the camera does not say
 	Keyframe bool      // decodable without any frame before it (H.264: parameter sets included)
 	Lost     bool      // one or more frames before this one were lost on the way in
@@ -85,6 +89,29 @@ type Source interface {
 	// returns at once, may be called at any time from any goroutine, and does
 	// nothing where the camera has no such means.
 	Keyframe(layer int)
+}
+
+// LayerDemand is a [Source] of several layers that spares the work for those
+// that nobody watches.
+type LayerDemand interface {
+	// Demand says whether anybody wants a video layer. Until it is called
+	// all are wanted; what it said stays over runs. A layer that is not
+	// wanted stays described; its frames end, at once or after a while, and
+	// when it is wanted again begin with a keyframe. A source may go on with
+	// a layer all the same: at least one always has frames, so that the
+	// camera is seen to be alive. Demand returns at once, may be called at
+	// any time from any goroutine, and ignores layers that there are not.
+	Demand(layer int, wanted bool)
+}
+
+// LayerSink is a [Sink] that hears of layers in trouble. The sink that
+// [Camera] hands to its source is one.
+type LayerSink interface {
+	Sink
+	// LayerFailed says why a video layer has no frames while the rest of the
+	// camera goes on. It stands until a frame of that layer comes. Called as
+	// Sink's methods are; the layer need not be described.
+	LayerFailed(layer int, err error)
 }
 
 // Code is a machine-readable reason for a camera's state, stable across

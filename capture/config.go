@@ -5,6 +5,7 @@ package capture
 type Config struct {
 	ID       string // [a-z0-9][a-z0-9-]{0,31}
 	Source   string // a URL: rtsp(s)://, v4l2:DEVICE|auto, file:PATH, pattern:
+	Sub      string // rtsp(s) sources: the URL of a second, smaller encoding of the scene, layer 1; empty: none
 	Username string
 	Password Secret
 	Video    VideoConfig
@@ -16,7 +17,25 @@ type VideoConfig struct {
 	Width   int // pixels
 	Height  int // pixels
 	FPS     int // frames a second
-	Bitrate int // bits a second
+	Bitrate int // bits a second, of the best layer
+	Layers  int // encodings of the scene, each half as wide and high as the one before; 0: 1
+}
+
+// The least picture of a layer below the first, in pixels: smaller, nobody
+// sees anything.
+const (
+	MinLayerWidth  = 64
+	MinLayerHeight = 32
+)
+
+// LayerSize is the size in pixels of a layer that is made on the box from a
+// picture of width × height: halved for each layer and rounded down to even.
+// ok is false where that is too small.
+func LayerSize(width, height, layer int) (w, h int, ok bool) {
+	for range layer {
+		width, height = width/2&^1, height/2&^1
+	}
+	return width, height, layer == 0 || width >= MinLayerWidth && height >= MinLayerHeight
 }
 
 // Secret is a text that is never printed, logged or marshalled.

@@ -23,6 +23,7 @@ type gate struct {
 
 	// Owned by the source's goroutine.
 	tracks   []*track
+	lead     *track // whose picture came last: the other layers share its timeline
 	live     bool
 	lost     bool // a frame was dropped here
 	frame    Frame
@@ -121,10 +122,14 @@ func (g *gate) Frame(f *Frame) {
 		g.frame.Lost = true // the gap between two runs, or what was dropped here
 	}
 	g.lost = false
-	g.frame.RTPTime = t.onTimeline(g, f.RTPTime, now)
-	alive := g.count(t, size, now)
+	g.frame.RTPTime = g.onTimeline(t, f.RTPTime, now)
+	alive, healed := g.count(t, size, now)
 	g.c.sink.Frame(&g.frame)
 	g.frame.Payloads = nil // the source's memory
+	if healed {
+		g.c.log.Info("layer live", "layer", t.Layer)
+		g.c.changed()
+	}
 	if alive && !g.live {
 		g.live = true
 		g.c.log.Info("camera live", "after", now.Sub(g.started).Round(time.Millisecond))
@@ -164,9 +169,9 @@ func (g *gate) drop(now time.Time, why string) {
 	}
 }
 
-// count tells whether the frame is a sign of life: sound that goes on under a
-// frozen picture is none.
-func (g *gate) count(t *track, size int, now time.Time) bool {
+// count tells whether the frame is a sign of life, and whether it ends the
+// trouble of its layer.
+func (g *gate) count(t *track, size int, now time.Time) (alive, healed bool) {
 	c := g.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -174,14 +179,56 @@ func (g *gate) count(t *track, size int, now time.Time) bool {
 	t.bytes += uint64(size)
 	t.recent.add(now, size)
 	c.lastFrame = now
-	if t.Kind != Video && slices.ContainsFunc(c.tracks, func(o *track) bool { return o.Kind == Video }) {
-		return false
+	if i := c.faultLocked(t.Layer); i >= 0 && t.Kind == Video {
+		c.faults, healed = slices.Delete(c.faults, i, i+1), true
+	}
+	if !c.provesLifeLocked(t) {
+		return false, healed
 	}
 	if !c.progress.IsZero() {
 		c.interval = smooth(c.interval, now.Sub(c.progress))
 	}
 	c.progress = now
+	return true, healed
+}
+
+// provesLifeLocked: sound that goes on under a frozen picture proves nothing,
+// nor does a lower layer where a better one is wanted.
+func (c *Camera) provesLifeLocked(t *track) bool {
+	for _, o := range c.tracks {
+		if o.Kind == Video && (t.Kind != Video || o.Layer < t.Layer && !c.unwanted[o.Layer]) {
+			return false
+		}
+	}
 	return true
+}
+
+// LayerFailed implements [LayerSink].
+func (g *gate) LayerFailed(layer int, err error) {
+	if g.closed.Load() || err == nil || layer < 0 || layer >= maxTracks {
+		return
+	}
+	c := g.c
+	f := LayerFault{Layer: layer, Code: CodeOf(err), Reason: err.Error()}
+	c.mu.Lock()
+	i := c.faultLocked(layer)
+	repeated := i >= 0 && c.faults[i].Code == f.Code
+	if i >= 0 {
+		c.faults[i] = f
+	} else {
+		c.faults = append(c.faults, f)
+		slices.SortFunc(c.faults, func(a, b LayerFault) int { return a.Layer - b.Layer })
+	}
+	c.mu.Unlock()
+	if repeated {
+		return // said once; State has the newest words
+	}
+	c.log.Warn("layer failed", "layer", layer, "code", f.Code, "err", err)
+	c.changed()
+}
+
+func (c *Camera) faultLocked(layer int) int {
+	return slices.IndexFunc(c.faults, func(f LayerFault) bool { return f.Layer == layer })
 }
 
 // smooth is an average in which the newest value weighs an eighth.
@@ -194,22 +241,35 @@ func smooth(old, sample time.Duration) time.Duration {
 
 // onTimeline moves a source's RTP time onto the camera's: within a run by a
 // constant, from one run to the next by the time that passed between.
-func (t *track) onTimeline(g *gate, source uint32, now time.Time) uint32 {
-	passed := now.Sub(t.at)
-	rtpTime := source + t.offset
-	switch {
-	case t.at.IsZero(): // the first frame of all
-		t.offset, rtpTime = 0, source
-	case t.run != g || t.strayed(rtpTime, passed):
-		ticks := uint32(uint64(passed.Microseconds()) * uint64(t.ClockRate) / 1e6)
-		rtpTime = t.rtpTime + max(ticks, 1)
-		t.offset = rtpTime - source
+func (g *gate) onTimeline(t *track, source uint32, now time.Time) uint32 {
+	if t.run != g || t.strayed(source+t.offset, now) {
+		t.offset = g.offset(t, source, now)
 	}
-	t.run, t.rtpTime, t.at = g, rtpTime, now
-	return rtpTime
+	t.run, t.rtpTime, t.at = g, source+t.offset, now
+	if t.Kind == Video {
+		g.lead = t
+	}
+	return t.rtpTime
 }
 
-func (t *track) strayed(rtpTime uint32, passed time.Duration) bool {
+// offset is that of the layer whose picture came last where it fits, so that
+// layers stay together; else what makes a track go on where it was.
+func (g *gate) offset(t *track, source uint32, now time.Time) uint32 {
+	if l := g.lead; t.Kind == Video && l != nil && l != t && l.ClockRate == t.ClockRate {
+		rtpTime := source + l.offset
+		if !l.strayed(rtpTime, now) && (t.at.IsZero() || int32(rtpTime-t.rtpTime) > 0) {
+			return l.offset
+		}
+	}
+	if t.at.IsZero() { // its first frame of all
+		return 0
+	}
+	ticks := uint32(uint64(now.Sub(t.at).Microseconds()) * uint64(t.ClockRate) / 1e6)
+	return t.rtpTime + max(ticks, 1) - source
+}
+
+// strayed tells whether rtpTime cannot follow the track's last frame.
+func (t *track) strayed(rtpTime uint32, now time.Time) bool {
 	moved := time.Duration(int32(rtpTime-t.rtpTime)) * time.Second / time.Duration(t.ClockRate)
-	return (moved - passed).Abs() > maxJump
+	return (moved - now.Sub(t.at)).Abs() > maxJump
 }

@@ -32,4 +32,13 @@ type State struct {
 	Restarts  map[Code]uint64 // failures by reason
 	Keyframes uint64          // keyframes asked of the source
 	Dropped   uint64          // frames refused because they break Sink's contract
+	Unwanted  []bool          // by track: nobody watches the layer, so that it may have no frames
+	Faults    []LayerFault    // layers in trouble while the camera is live, by layer
+}
+
+// LayerFault is why one layer of a camera has no frames.
+type LayerFault struct {
+	Layer  int
+	Code   Code
+	Reason string // for people, without secrets
 }

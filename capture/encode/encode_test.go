@@ -3,7 +3,6 @@ package encode
 import (
 	"image"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,9 +186,9 @@ func (r *record) Frame(f *capture.Frame) {
 
 func TestStream(t *testing.T) {
 	newTestEncoder(t, small) // or skip
-	var asked atomic.Bool
+	var control Control
 	var r record
-	s, err := NewStream(small, &r, &asked)
+	s, err := NewStream(small, 1, &r, &control)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +197,7 @@ func TestStream(t *testing.T) {
 	begin := time.Now()
 	for i := range 10 {
 		if i == 5 {
-			asked.Store(true)
+			control.Keyframe(0)
 		}
 		scene(img, i)
 		if err := s.Deliver(img, begin.Add(time.Duration(i)*100*time.Millisecond)); err != nil {
@@ -213,8 +212,8 @@ func TestStream(t *testing.T) {
 			t.Errorf("frame %d: time %d, keyframe %v", i, r.times[i], r.keys[i])
 		}
 	}
-	if len(r.times) != 10 || asked.Load() {
-		t.Errorf("%d frames, flag still up: %v", len(r.times), asked.Load())
+	if len(r.times) != 10 {
+		t.Errorf("%d frames", len(r.times))
 	}
 }
 

@@ -1,89 +1,220 @@
 package encode
 
 import (
+	"errors"
 	"fmt"
 	"image"
-	"sync/atomic"
+	"slices"
+	"sync"
 	"time"
 
 	"edged/capture"
 )
 
 // Stream is the way of a picture from a camera that does not encode to the
-// sink: encoder, packetizer, description. One goroutine calls Deliver.
+// sink: scaled once for each further layer from the layer above, encoded by
+// an encoder of the layer's own, cut into packets. One goroutine calls
+// Deliver.
 type Stream struct {
-	enc      Encoder
-	sink     capture.Sink
-	keyframe *atomic.Bool // asked for
-	pack     *capture.Packetizer
-	params   capture.H264Params
-	track    capture.Track
-	start    time.Time
-	nalus    [][]byte
-	frame    capture.Frame
+	sink      capture.Sink
+	control   *Control
+	layers    []*layer
+	tracks    []capture.Track // of all layers; empty before the first picture
+	start     time.Time
+	described bool
+	lower     sync.WaitGroup // the layers below the first, of one picture
 }
 
-// NewStream makes an encoder and what follows it. Who asks for a keyframe
-// sets the flag; the next picture takes it back.
-func NewStream(cfg Config, sink capture.Sink, keyframe *atomic.Bool) (*Stream, error) {
+// layer is one encoding. The goroutine that encodes a picture owns it until
+// the picture is done.
+type layer struct {
+	cfg    Config
+	enc    Encoder
+	pack   *capture.Packetizer
+	params capture.H264Params
+	img    *image.YCbCr // scaled to this layer; nil for layer 0
+	paused bool         // left out the last picture
+	active bool         // has this one
+
+	unit  Unit // of this picture
+	err   error
+	nalus [][]byte
+	frame capture.Frame
+}
+
+// NewStream makes the encoders of 1 to [capture.MaxLayers] layers and what
+// follows them; see [Layers] for their sizes and bitrates. Where the picture
+// is too small for as many, the sink hears why and the stream has fewer.
+func NewStream(cfg Config, layers int, sink capture.Sink, control *Control) (*Stream, error) {
+	s := &Stream{sink: sink, control: control}
+	configs := Layers(cfg, max(layers, 1))
+	for i, c := range configs {
+		l, err := newLayer(c, i)
+		if err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+		s.layers = append(s.layers, l)
+	}
+	s.tracks = make([]capture.Track, len(s.layers))
+	if missing, ok := sink.(capture.LayerSink); ok {
+		for i := len(configs); i < min(layers, capture.MaxLayers); i++ {
+			missing.LayerFailed(i, capture.Errorf(capture.CodeEncoder, "a picture of %d × %d is too small for more than %d layers: the smallest has %d × %d at least",
+				cfg.Width, cfg.Height, len(configs), capture.MinLayerWidth, capture.MinLayerHeight))
+		}
+	}
+	return s, nil
+}
+
+func newLayer(c Config, i int) (*layer, error) {
 	pack, err := capture.NewPacketizer(capture.H264)
 	if err != nil {
 		return nil, err
 	}
-	enc, err := New(cfg)
+	enc, err := New(c)
 	if err != nil {
 		return nil, err
 	}
-	return &Stream{enc: enc, sink: sink, keyframe: keyframe, pack: pack}, nil
+	l := &layer{cfg: c, enc: enc, pack: pack, frame: capture.Frame{Track: i}}
+	if i > 0 {
+		l.img = image.NewYCbCr(image.Rect(0, 0, c.Width, c.Height), image.YCbCrSubsampleRatio420)
+	}
+	return l, nil
 }
 
-// Deliver encodes one picture and hands it to the sink before it returns.
+// Deliver encodes one picture in all layers that are wanted and hands them to
+// the sink, the best first, before it returns. All carry the same RTP time
+// and time of capture. The layers below the first are encoded on another
+// core, so that they do not delay it.
 func (s *Stream) Deliver(img *image.YCbCr, captured time.Time) error {
-	if s.keyframe.Swap(false) {
-		s.enc.ForceKeyframe()
+	if s.start.IsZero() {
+		s.start = captured
 	}
-	u, err := s.enc.Encode(img, captured)
-	if err != nil {
-		return err
+	rtpTime := uint32(captured.Sub(s.start).Microseconds() * 9 / 100)
+	s.choose()
+	top, rest := s.layers[0], s.layers[1:]
+	if lowest := s.lowest(); lowest > 0 {
+		s.lower.Go(func() { encodeBelow(img, rest[:lowest], captured) })
 	}
-	s.nalus = capture.SplitAnnexB(s.nalus[:0], u.Data)
-	if len(s.nalus) == 0 {
-		return nil
+	if top.active {
+		top.encode(img, captured)
 	}
-	s.pack.H264(s.nalus, &s.frame)
-	if s.frame.Keyframe {
-		if err := s.describe(); err != nil {
-			return err
+	if !s.described || !top.active || top.err != nil {
+		s.lower.Wait()
+		return s.deliver(s.layers, rtpTime)
+	}
+	err := s.deliver(s.layers[:1], rtpTime)
+	s.lower.Wait()
+	return errors.Join(err, s.deliver(rest, rtpTime))
+}
+
+// choose decides which layers get this picture: the first has all, so that
+// all are described; then those that are wanted; of none the smallest.
+func (s *Stream) choose() {
+	none := true
+	for i, l := range s.layers {
+		l.active = !s.described || !s.control.layers[i].unwanted.Load()
+		none = none && !l.active
+	}
+	if none {
+		s.layers[len(s.layers)-1].active = true
+	}
+	for i, l := range s.layers {
+		asked := l.active && s.control.layers[i].keyframe.Swap(false)
+		if l.active && (asked || l.paused || !s.described) {
+			l.enc.ForceKeyframe()
+		}
+		l.paused = !l.active
+	}
+}
+
+// lowest is the last layer that gets this picture.
+func (s *Stream) lowest() int {
+	for i := len(s.layers) - 1; i > 0; i-- {
+		if s.layers[i].active {
+			return i
 		}
 	}
-	if s.start.IsZero() {
-		s.start = u.Captured
+	return 0
+}
+
+// encodeBelow scales the picture from layer to layer and encodes it in those
+// that are active.
+func encodeBelow(img *image.YCbCr, layers []*layer, captured time.Time) {
+	for _, l := range layers {
+		halve(l.img, img)
+		if img = l.img; l.active {
+			l.encode(img, captured)
+		}
 	}
-	s.frame.Captured = u.Captured
-	s.frame.RTPTime = uint32(u.Captured.Sub(s.start).Microseconds() * 9 / 100)
-	s.sink.Frame(&s.frame)
+}
+
+// encode leaves the unit, or what is wrong, in l.
+func (l *layer) encode(img *image.YCbCr, captured time.Time) {
+	l.unit, l.err = l.enc.Encode(img, captured)
+	l.nalus = l.nalus[:0]
+	if l.err != nil {
+		return
+	}
+	l.nalus = capture.SplitAnnexB(l.nalus, l.unit.Data)
+	l.pack.H264(l.nalus, &l.frame)
+}
+
+// deliver hands the pictures of layers to the sink, whatever is new about
+// their tracks first.
+func (s *Stream) deliver(layers []*layer, rtpTime uint32) error {
+	changed := false
+	for _, l := range layers {
+		if !l.active {
+			continue
+		}
+		if l.err != nil {
+			return fmt.Errorf("layer %d: %w", l.frame.Track, l.err)
+		}
+		if len(l.nalus) > 0 && l.frame.Keyframe {
+			track, err := l.observe()
+			if err != nil {
+				return err
+			}
+			changed = changed || track != s.tracks[l.frame.Track]
+			s.tracks[l.frame.Track] = track
+		}
+	}
+	if changed && !slices.ContainsFunc(s.tracks, func(t capture.Track) bool { return t.Codec == "" }) {
+		s.described = true
+		s.sink.Describe(s.tracks)
+	}
+	if !s.described {
+		return nil // an encoder left out the first picture: the next is a keyframe again
+	}
+	for _, l := range layers {
+		if l.active && len(l.nalus) > 0 {
+			l.frame.Captured, l.frame.RTPTime = l.unit.Captured, rtpTime
+			s.sink.Frame(&l.frame)
+		}
+	}
 	return nil
 }
 
-// describe tells the sink what the parameter sets say, where that is new.
-func (s *Stream) describe() error {
-	if _, err := s.params.Observe(s.nalus); err != nil {
-		return capture.Errorf(capture.CodeEncoder, "%s: %w", Name, err)
+// observe reads the parameter sets of a keyframe.
+func (l *layer) observe() (capture.Track, error) {
+	if _, err := l.params.Observe(l.nalus); err != nil {
+		return capture.Track{}, capture.Errorf(capture.CodeEncoder, "%s: %w", Name, err)
 	}
-	track, ok := s.params.Track()
+	track, ok := l.params.Track()
 	if !ok {
-		return capture.Errorf(capture.CodeEncoder, "%s: a keyframe without SPS", Name)
+		return capture.Track{}, capture.Errorf(capture.CodeEncoder, "%s: a keyframe without SPS", Name)
 	}
-	if track != s.track {
-		s.track = track
-		s.sink.Describe([]capture.Track{track})
-	}
-	return nil
+	track.Layer = l.frame.Track
+	return track, nil
 }
 
-// Close frees the encoder.
+// Close frees the encoders.
 func (s *Stream) Close() error {
-	if err := s.enc.Close(); err != nil {
+	var errs []error
+	for _, l := range s.layers {
+		errs = append(errs, l.enc.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("encoder: %w", err)
 	}
 	return nil

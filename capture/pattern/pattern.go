@@ -9,7 +9,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"edged/capture"
@@ -26,13 +25,17 @@ const (
 
 // Source draws, encodes and delivers, a frame after the other.
 type Source struct {
-	cfg      encode.Config
-	log      *slog.Logger
-	keyframe atomic.Bool
-	next     uint32 // frame to draw; goes on when the source runs again
+	encode.Control
+	cfg    encode.Config
+	layers int
+	log    *slog.Logger
+	next   uint32 // frame to draw; goes on when the source runs again
 }
 
-var _ capture.Source = (*Source)(nil)
+var (
+	_ capture.Source      = (*Source)(nil)
+	_ capture.LayerDemand = (*Source)(nil)
+)
 
 // New makes the source of a configuration whose Source is "pattern:".
 func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
@@ -48,19 +51,20 @@ func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
 	if c.Width < minReadable || c.Height < minReadable/2 {
 		return nil, fmt.Errorf("pattern: %d × %d is too small for its code: at least %d × %d", c.Width, c.Height, minReadable, minReadable/2)
 	}
-	return &Source{cfg: c, log: log}, nil
+	layers := cmp.Or(cfg.Video.Layers, 1)
+	if most := len(encode.Layers(c, layers)); layers != most {
+		return nil, fmt.Errorf("pattern: %d × %d is enough for %d layers, not for %d", c.Width, c.Height, most, layers)
+	}
+	return &Source{cfg: c, layers: layers, log: log}, nil
 }
 
 // Encoder is what encodes the picture.
 func (s *Source) Encoder() string { return encode.Name }
 
-// Keyframe makes the next frame a keyframe.
-func (s *Source) Keyframe(int) { s.keyframe.Store(true) }
-
 // Run draws until ctx is done. A frame goes out as soon as it is drawn and
 // encoded; where encoding falls behind the rate, frames are left out.
 func (s *Source) Run(ctx context.Context, sink capture.Sink) error {
-	stream, err := encode.NewStream(s.cfg, sink, &s.keyframe)
+	stream, err := encode.NewStream(s.cfg, s.layers, sink, &s.Control)
 	if err != nil {
 		return fmt.Errorf("pattern: %w", err)
 	}

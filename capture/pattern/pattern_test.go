@@ -3,6 +3,7 @@ package pattern
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"image"
 	"image/color"
 	"image/jpeg"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -176,9 +178,11 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// recorder keeps the byte stream and cancels after so many frames.
+// recorder keeps the byte stream of one track and cancels after so many
+// frames.
 type recorder struct {
 	t      *testing.T
+	track  int
 	stop   func()
 	ask    func()
 	frames int
@@ -191,6 +195,9 @@ type recorder struct {
 func (r *recorder) Describe(tr []capture.Track) { r.tracks = append([]capture.Track(nil), tr...) }
 
 func (r *recorder) Frame(f *capture.Frame) {
+	if f.Track != r.track {
+		return
+	}
 	if age := time.Since(f.Captured); age < 0 || f.Captured.IsZero() {
 		r.t.Errorf("captured %v ago", age)
 	}
@@ -227,7 +234,8 @@ func (r *recorder) unpack(p []byte) {
 	}
 }
 
-func run(t *testing.T, video capture.VideoConfig) *recorder {
+// run records one layer, of which it asks for a keyframe after 5 frames.
+func run(t *testing.T, video capture.VideoConfig, layer int) *recorder {
 	t.Helper()
 	s, err := New(capture.Config{ID: "p", Source: "pattern:", Video: video}, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -235,7 +243,7 @@ func run(t *testing.T, video capture.VideoConfig) *recorder {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	r := &recorder{t: t, stop: cancel, ask: func() { s.Keyframe(0) }}
+	r := &recorder{t: t, stop: cancel, track: layer, ask: func() { s.Keyframe(layer) }}
 	err = s.Run(ctx, r)
 	if encode.Name == "" {
 		if capture.CodeOf(err) != capture.CodeEncoder {
@@ -250,7 +258,7 @@ func run(t *testing.T, video capture.VideoConfig) *recorder {
 }
 
 func TestRun(t *testing.T) {
-	r := run(t, capture.VideoConfig{Width: 640, Height: 360, FPS: 60})
+	r := run(t, capture.VideoConfig{Width: 640, Height: 360, FPS: 60}, 0)
 	if len(r.tracks) != 1 || r.tracks[0].Width != 640 || r.tracks[0].Height != 360 || r.tracks[0].Codec != capture.H264 {
 		t.Errorf("tracks %+v", r.tracks)
 	}
@@ -306,27 +314,63 @@ func TestRunPaces(t *testing.T) {
 	})
 }
 
-// The whole way through a decoder that nobody here wrote.
+func TestNewLayers(t *testing.T) {
+	for _, tt := range []struct {
+		video capture.VideoConfig
+		ok    bool
+	}{
+		{capture.VideoConfig{Layers: 3}, true},
+		{capture.VideoConfig{Layers: 4}, false},
+		{capture.VideoConfig{Layers: 2, Width: 160, Height: 90}, true},
+		{capture.VideoConfig{Layers: 3, Width: 160, Height: 90}, false}, // 40 × 22
+	} {
+		if _, err := New(capture.Config{Source: "pattern:", Video: tt.video}, slog.New(slog.DiscardHandler)); (err == nil) != tt.ok {
+			t.Errorf("%+v: %v", tt.video, err)
+		}
+	}
+}
+
+// The whole way through a decoder that nobody here wrote: the clock can be
+// read in every layer.
 func TestCodeSurvivesEncoding(t *testing.T) {
 	ffmpeg, err := exec.LookPath("ffmpeg")
 	if err != nil {
 		t.Skip("ffmpeg is not installed")
 	}
-	before := time.Now().Add(-time.Millisecond)
-	r := run(t, capture.VideoConfig{})
+	for layer := range capture.MaxLayers {
+		t.Run(fmt.Sprint("layer ", layer), func(t *testing.T) {
+			before := time.Now().Add(-time.Millisecond)
+			r := run(t, capture.VideoConfig{Layers: layer + 1}, layer)
+			for i, img := range decode(t, ffmpeg, r.stream, r.frames) {
+				if size := img.Bounds().Size(); size.X != DefaultWidth>>layer || size.Y != DefaultHeight>>layer {
+					t.Fatalf("a picture of %v", size)
+				}
+				c, err := Read(img, img.Bounds())
+				if err != nil || int(c.Frame) != i || c.Time.Before(before) || c.Time.After(time.Now()) {
+					t.Errorf("frame %d: %+v, %v", i, c, err)
+				}
+			}
+		})
+	}
+}
+
+// decode turns a byte stream into its pictures, of which there must be n.
+func decode(t *testing.T, ffmpeg string, stream []byte, n int) []image.Image {
+	t.Helper()
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "in.h264"), filepath.Join(dir, "out-%02d.png")
-	if err := os.WriteFile(in, r.stream, 0o600); err != nil {
+	if err := os.WriteFile(in, stream, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if msg, err := exec.CommandContext(t.Context(), ffmpeg, "-v", "error", "-i", in, "-vsync", "passthrough", out).CombinedOutput(); err != nil || len(msg) > 0 {
 		t.Fatalf("ffmpeg: %v: %s", err, msg)
 	}
 	shots, _ := filepath.Glob(filepath.Join(dir, "*.png"))
-	if len(shots) != r.frames {
-		t.Fatalf("%d frames decoded of %d", len(shots), r.frames)
+	if len(shots) != n {
+		t.Fatalf("%d frames decoded of %d", len(shots), n)
 	}
-	for i, name := range shots {
+	var all []image.Image
+	for _, name := range shots {
 		f, err := os.Open(name)
 		if err != nil {
 			t.Fatal(err)
@@ -336,11 +380,9 @@ func TestCodeSurvivesEncoding(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := Read(img, img.Bounds())
-		if err != nil || int(c.Frame) != i || c.Time.Before(before) || c.Time.After(time.Now()) {
-			t.Errorf("%s: %+v, %v", filepath.Base(name), c, err)
-		}
+		all = append(all, img)
 	}
+	return all
 }
 
 func BenchmarkDraw(b *testing.B) {
@@ -361,24 +403,45 @@ func (d *discard) Frame(f *capture.Frame) {
 	}
 }
 
+// BenchmarkPattern is what a camera costs by its layers: the time a picture
+// takes, and the CPU of all cores for 30 of them a second.
 func BenchmarkPattern(b *testing.B) {
+	for layers := 1; layers <= capture.MaxLayers; layers++ {
+		b.Run(fmt.Sprint("layers=", layers), func(b *testing.B) { benchmarkPattern(b, layers) })
+	}
+}
+
+func benchmarkPattern(b *testing.B, layers int) {
 	var d discard
-	s, err := New(capture.Config{Source: "pattern:"}, slog.New(slog.DiscardHandler))
+	s, err := New(capture.Config{Source: "pattern:", Video: capture.VideoConfig{Layers: layers}}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}
-	stream, err := encode.NewStream(s.cfg, &d, &s.keyframe)
+	stream, err := encode.NewStream(s.cfg, s.layers, &d, &s.Control)
 	if err != nil {
 		b.Skip(err)
 	}
 	defer stream.Close()
 	p := newPicture(DefaultWidth, DefaultHeight)
 	b.ReportAllocs()
-	for i := uint32(0); b.Loop(); i++ {
-		at := code.Time.Add(time.Duration(i) * time.Second / DefaultFPS)
-		if err := stream.Deliver(p.draw(Code{Frame: i, Time: at}), at); err != nil {
+	begin := processTime(b)
+	n := uint32(0)
+	for ; b.Loop(); n++ {
+		at := code.Time.Add(time.Duration(n) * time.Second / DefaultFPS)
+		if err := stream.Deliver(p.draw(Code{Frame: n, Time: at}), at); err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(math.Round(float64(d.bytes*8*DefaultFPS)/float64(b.N)/1000), "kbit/s")
+	picture := (processTime(b) - begin).Seconds() / float64(n)
+	b.ReportMetric(math.Round(float64(d.bytes*8*DefaultFPS)/float64(n)/1000), "kbit/s")
+	b.ReportMetric(100*picture*DefaultFPS, "%core")
+}
+
+// processTime is the CPU time of this process, user and system.
+func processTime(t testing.TB) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -12,7 +12,6 @@ import (
 	"math"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"edged/capture"
@@ -35,15 +34,19 @@ const (
 
 // Source captures from one device, encodes and delivers.
 type Source struct {
+	encode.Control
 	device    string // a path, or "auto"
 	want      mode
 	bitrate   int
+	layers    int
 	log       *slog.Logger
-	keyframe  atomic.Bool
 	onPicture func(*image.YCbCr) // of tests
 }
 
-var _ capture.Source = (*Source)(nil)
+var (
+	_ capture.Source      = (*Source)(nil)
+	_ capture.LayerDemand = (*Source)(nil)
+)
 
 // New makes the source of a configuration whose Source is "v4l2:auto" or
 // "v4l2:" and the path of a device. It opens nothing.
@@ -60,15 +63,13 @@ func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
 			fps:    float64(cmp.Or(cfg.Video.FPS, DefaultFPS)),
 		},
 		bitrate: cmp.Or(cfg.Video.Bitrate, DefaultBitrate),
+		layers:  cmp.Or(cfg.Video.Layers, 1),
 		log:     log,
 	}, nil
 }
 
 // Encoder is what encodes the picture.
 func (s *Source) Encoder() string { return encode.Name }
-
-// Keyframe makes the next picture a keyframe.
-func (s *Source) Keyframe(int) { s.keyframe.Store(true) }
 
 // errNoPicture is a wait for a picture that ended without one.
 var errNoPicture = errors.New("no picture yet")
@@ -122,7 +123,7 @@ func (s *Source) capture(ctx context.Context, dev device, sink capture.Sink) err
 	convert := newConverter(m.width, m.height)
 	stream, err := encode.NewStream(encode.Config{
 		Width: m.width &^ 1, Height: m.height &^ 1, FPS: max(1, int(math.Round(fps))), Bitrate: s.bitrate,
-	}, sink, &s.keyframe)
+	}, s.layers, sink, &s.Control)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -346,6 +347,40 @@ func TestCaptureStops(t *testing.T) {
 		t.Errorf("%d frames, %v", len(out.frames), err)
 	}
 }
+
+// The device, not the configuration, has the last word on the size: what is
+// too small for the layers asked for has fewer, and says so.
+func TestCaptureLayers(t *testing.T) {
+	if encode.Name == "" {
+		t.Skip("this build has no encoder")
+	}
+	for _, tt := range []struct {
+		width, height, layers int
+		failed                []int
+	}{{320, 240, 2, nil}, {130, 98, 2, []int{2}}} {
+		s, _ := New(capture.Config{Source: "v4l2:auto", Video: capture.VideoConfig{Layers: tt.layers + len(tt.failed)}}, quiet)
+		ctx, cancel := context.WithCancel(t.Context())
+		out := &layerSink{sink: sink{stop: cancel, enough: 3 * tt.layers}}
+		picture := image.NewYCbCr(image.Rect(0, 0, tt.width, tt.height), image.YCbCrSubsampleRatio422)
+		dev := &scripted{offers: []mode{{"YUYV", tt.width, tt.height, 30}}, reads: []any{picture}}
+		if err := s.capture(ctx, dev, out); err != nil || len(out.frames) != 3*tt.layers {
+			t.Errorf("%d frames, %v", len(out.frames), err)
+		}
+		if len(out.tracks) != tt.layers || out.tracks[1].Layer != 1 || out.tracks[1].Width != tt.width/2&^1 || out.tracks[1].Height != tt.height/2&^1 {
+			t.Errorf("tracks %+v", out.tracks)
+		}
+		if !slices.Equal(out.failed, tt.failed) {
+			t.Errorf("%v failed, want %v", out.failed, tt.failed)
+		}
+	}
+}
+
+type layerSink struct {
+	sink
+	failed []int
+}
+
+func (s *layerSink) LayerFailed(layer int, _ error) { s.failed = append(s.failed, layer) }
 
 func BenchmarkConvert422(b *testing.B) {
 	src := image.NewYCbCr(image.Rect(0, 0, 1280, 720), image.YCbCrSubsampleRatio422)

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
 	"strings"
 	"time"
 
@@ -91,9 +90,9 @@ func Default() Config {
 type raw struct {
 	Name    string
 	Cameras []*struct {
-		ID, Source, Username string
-		Password             string
-		Video                struct{ Width, Height, FPS, Bitrate int }
+		ID, Source, Sub    string
+		Username, Password string
+		Video              struct{ Width, Height, FPS, Bitrate, Layers int }
 	}
 	HTTP struct {
 		Listen string
@@ -152,18 +151,7 @@ func (r *raw) cross(fs *Faults) {
 			first[c.ID] = i
 		}
 	}
-	for i, c := range r.Cameras {
-		if c == nil || c.Source != "pattern:" {
-			continue
-		}
-		video := path{}.key("cameras").index(i).key("video") // smaller, the pattern's code could not be read; 0 has a fault already
-		if w := c.Video.Width; w > 0 && w < patternWidth {
-			fs.add(video.key("width"), "%d is below %d, the least of a pattern", w, patternWidth)
-		}
-		if h := c.Video.Height; h > 0 && h < patternHeight {
-			fs.add(video.key("height"), "%d is below %d, the least of a pattern", h, patternHeight)
-		}
-	}
+	r.crossCameras(fs)
 	tls := path{}.key("http").key("tls")
 	pair(r.HTTP.TLS.Cert, r.HTTP.TLS.Key, tls, "cert", "key", fs)
 	if r.HTTP.TLS.SelfSigned && r.HTTP.TLS.Cert != "" {
@@ -178,6 +166,35 @@ func (r *raw) cross(fs *Faults) {
 		fs.add(up.key("servers"), "empty, but the uplink is enabled")
 	}
 	r.clashes(fs)
+}
+
+// crossCameras checks keys that make no sense with the camera's source. What
+// is zero or empty has a fault already.
+func (r *raw) crossCameras(fs *Faults) {
+	for i, c := range r.Cameras {
+		if c == nil || c.Source == "" {
+			continue
+		}
+		camera := path{}.key("cameras").index(i)
+		video := camera.key("video")
+		scheme, _, _ := strings.Cut(strings.ToLower(c.Source), ":")
+		if c.Sub != "" && scheme != "rtsp" && scheme != "rtsps" {
+			fs.add(camera.key("sub"), "only a camera whose source is rtsp:// or rtsps:// has one")
+		}
+		w, h := c.Video.Width, c.Video.Height
+		if scheme == "pattern" && w > 0 && w < patternWidth { // smaller, the pattern's code could not be read
+			fs.add(video.key("width"), "%d is below %d, the least of a pattern", w, patternWidth)
+		}
+		if scheme == "pattern" && h > 0 && h < patternHeight {
+			fs.add(video.key("height"), "%d is below %d, the least of a pattern", h, patternHeight)
+		}
+		if n := c.Video.Layers; n > 1 && w > 0 && h > 0 && (scheme == "pattern" || scheme == "v4l2") {
+			if lw, lh, ok := capture.LayerSize(w, h, n-1); !ok {
+				fs.add(video.key("layers"), "%d: the smallest of %d × %d would have %d × %d pixels, the least is %d × %d",
+					n, w, h, lw, lh, capture.MinLayerWidth, capture.MinLayerHeight)
+			}
+		}
+	}
 }
 
 // The least picture of a pattern, in pixels.
@@ -250,7 +267,7 @@ func (r *raw) typed() Config {
 	c.Uplink.Window, _ = time.ParseDuration(r.Stats.Window) // checked
 	for _, cam := range r.Cameras {
 		c.Cameras = append(c.Cameras, capture.Config{
-			ID: cam.ID, Source: cam.Source, Username: cam.Username, Password: capture.Secret(cam.Password),
+			ID: cam.ID, Source: cam.Source, Sub: cam.Sub, Username: cam.Username, Password: capture.Secret(cam.Password),
 			Video: capture.VideoConfig(cam.Video),
 		})
 	}
@@ -265,41 +282,4 @@ func (r *raw) typed() Config {
 		c.Auth.Keys = append(c.Auth.Keys, key)
 	}
 	return c
-}
-
-// lift moves credentials out of a camera's URL into username and password,
-// where they are treated as the secrets they are.
-func lift(tree object, fs *Faults) object {
-	cams, _ := tree.get("cameras")
-	list, _ := cams.([]any)
-	for i, c := range list {
-		cam, _ := c.(object)
-		v, _ := cam.get("source")
-		source, _ := v.(string)
-		scheme, _, _ := strings.Cut(strings.ToLower(source), "://")
-		u, err := url.Parse(source)
-		if err != nil || u.User == nil || scheme != "rtsp" && scheme != "rtsps" {
-			continue
-		}
-		_, hasName := cam.get("username")
-		_, hasPassword := cam.get("password")
-		if hasName || hasPassword {
-			fs.add(path{}.key("cameras").index(i).key("source"), "credentials in the source and in username or password: one of them")
-		}
-		password, _ := u.User.Password()
-		name := u.User.Username()
-		u.User = nil
-		lifted := object{}
-		for _, m := range cam {
-			if m.key == "source" {
-				m.value = u.String()
-			}
-			lifted = append(lifted, m)
-		}
-		if !hasName && !hasPassword {
-			lifted = append(lifted, member{"username", name}, member{"password", password})
-		}
-		list[i] = lifted
-	}
-	return tree
 }

@@ -41,7 +41,8 @@ cameras:
   - {id: d, source: "v4l2:/dev/v4l/by-id/usb-x"}
   - {id: e, source: "file:/clip.mp4"}
   - {id: f, source: "file:///srv/clip.h264", video: {width: 320, height: 240, fps: 1, bitrate: 50000}}
-  - {id: 0-9, source: "pattern:", sub: "", video: {codec: h264, layers: 1}, audio: {enabled: false}}
+  - {id: 0-9, source: "pattern:", sub: "", video: {codec: h264, layers: 3}, audio: {enabled: false}}
+  - {id: g, source: "rtsp://10.0.0.5/main", sub: "RTSPS://10.0.0.5/sub#transport=tcp", video: {width: 64, height: 64, layers: 3}}
 `},
 	{name: "addresses", doc: `
 http: {listen: "127.0.0.1:0", origins: ["*", "https://a.example:8443"]}
@@ -77,15 +78,13 @@ stats.window: 60 is not a duration such as 60s
 stats.batch: "5" is not a whole number`},
 	{name: "not yet", doc: `
 cameras:
-  - {id: a, source: "whip:", sub: "rtsp://x/y", video: {codec: av1, layers: 2}, audio: {enabled: true}}
+  - {id: a, source: "whip:", video: {codec: av1}, audio: {enabled: true}}
   - {id: b, source: "rpicam:0"}
   - {id: c, source: "edged://box/cam"}
 turn: {tls_listen: ":5349", max_bps: 5, allow_peers: [10.0.0.0/8], deny_peers: [x]}
 uplink: {trust: [k]}
 `, want: `cameras[0].source: "whip:": whip: is not in this version
-cameras[0].sub: "rtsp://x/y" is not in this version: leave it out
 cameras[0].video.codec: "av1" is not in this version: only "h264" is
-cameras[0].video.layers: 2 is not in this version: only 1 is
 cameras[0].audio.enabled: true is not in this version: only false is
 cameras[1].source: "rpicam:0": rpicam: is not in this version
 cameras[2].source: "edged://box/cam": edged: is not in this version
@@ -95,13 +94,14 @@ turn.allow_peers: a list is not in this version: leave it out
 turn.deny_peers: a list is not in this version: leave it out
 uplink.trust: a list is not in this version: leave it out`},
 	{name: "ranges", doc: `
-cameras: [{id: a, source: "pattern:", video: {width: 15, height: 721, fps: 61, bitrate: 49999}}]
+cameras: [{id: a, source: "pattern:", video: {width: 15, height: 721, fps: 61, bitrate: 49999, layers: 4}}]
 webrtc: {max_viewers: 0}
 turn: {per_user: 10001}
 `, want: `cameras[0].video.width: 15 is not in 16..4096
 cameras[0].video.height: 721 is not even
 cameras[0].video.fps: 61 is not in 1..60
 cameras[0].video.bitrate: 49999 is not in 50000..50000000
+cameras[0].video.layers: 4 is not in 1..3
 webrtc.max_viewers: 0 is not in 1..10000
 turn.per_user: 10001 is not in 1..10000`},
 	{name: "bad sources", doc: `
@@ -112,18 +112,39 @@ cameras:
   - {id: d, source: ""}
   - {id: e, source: "camera"}
   - {id: f, source: "file:"}
+  - {id: g, source: "rtsp://h/main", sub: "rtsp:/sub"}
+  - {id: h, source: "rtsp://h/main", sub: "file:/sub.mp4"}
 `, want: `cameras[0].source: "rtsp:/main" is not rtsp://HOST[:PORT]/PATH
 cameras[1].source: "v4l2:video0" is not v4l2:auto or v4l2:/dev/
 cameras[2].source: "pattern:bars": there is nothing after pattern:
 cameras[3].source: "" is not 1 to 1024 characters long
 cameras[4].source: "camera" is not a source such as
-cameras[5].source: "file:" names no file`},
+cameras[5].source: "file:" names no file
+cameras[6].sub: "rtsp:/sub" is not rtsp://HOST[:PORT]/PATH
+cameras[7].sub: "file:/sub.mp4" is not rtsp:// or rtsps://, then HOST`},
 	{name: "sources beyond", beyond: true, doc: `
 cameras:
   - {id: a, source: "rtsp://x:0/main"}
   - {id: b, source: "rtsp://x/main#tcp"}
+  - {id: c, source: "pattern:", sub: "rtsp://x/sub"}
+  - {id: d, source: "rtsp://x/main", sub: "rtsp://x:0/sub"}
 `, want: `cameras[0].source: "rtsp://x:0/main": port 0 is not in 1..65535
-cameras[1].source: "rtsp://x/main#tcp": what follows # is not`},
+cameras[1].source: "rtsp://x/main#tcp": what follows # is not
+cameras[3].sub: "rtsp://x:0/sub": port 0 is not in 1..65535
+cameras[2].sub: only a camera whose source is rtsp:// or rtsps://`},
+	{name: "layers too small", beyond: true, doc: `
+cameras:
+  - {id: a, source: "pattern:", video: {width: 254, height: 144, layers: 3}}
+  - {id: b, source: "v4l2:auto", video: {width: 640, height: 62, layers: 2}}
+  - {id: c, source: "v4l2:auto", video: {width: 256, height: 144, layers: 3}}
+`, want: `cameras[0].video.layers: 3: the smallest of 254 × 144 would have 62 × 36 pixels, the least is 64 × 32
+cameras[1].video.layers: 2: the smallest of 640 × 62 would have 320 × 30 pixels`},
+	{name: "users of two URLs", beyond: true, doc: `
+cameras:
+  - {id: a, source: "rtsp://u:p1@x/main", sub: "rtsp://u:p2@x/sub"}
+  - {id: b, source: "rtsp://x/main", sub: "rtsp://u:p@x/sub", username: u}
+`, want: `cameras[0].sub: other credentials than in the camera's other URL
+cameras[1].sub: credentials in the sub and in username or password`},
 	{name: "bad texts", doc: `
 http: {listen: "8080", origins: ["a.example"]}
 webrtc: {public_ips: [host], stun: ["turn:x"], turn: [{username: u}, {urls: []}]}
@@ -287,7 +308,7 @@ func TestTyped(t *testing.T) {
 	c, err := Parse([]byte(`
 name: gate
 cameras:
-  - {id: a, source: "rtsp://h/p", username: u, password: s3cret, video: {fps: 5}}
+  - {id: a, source: "rtsp://h/p", sub: "rtsp://h/s", username: u, password: s3cret, video: {fps: 5, layers: 2}}
 http: {listen: ":1", tls: {cert: c, key: k, require: true}, origins: ["*"]}
 webrtc: {udp: ":2", public_ips: [192.0.2.1], stun: ["stun:s"], turn: [{urls: ["turn:t"], username: n, credential: w}], max_viewers: 3}
 turn: {enabled: false, public_ip: "2001:db8::1", realm: r, max_allocations: 9, per_user: 2, listen: ":4"}
@@ -299,8 +320,8 @@ log: {level: debug}
 	if err != nil {
 		t.Fatal(err)
 	}
-	cam := capture.Config{ID: "a", Source: "rtsp://h/p", Username: "u", Password: "s3cret",
-		Video: capture.VideoConfig{Width: 1280, Height: 720, FPS: 5, Bitrate: 2500000}}
+	cam := capture.Config{ID: "a", Source: "rtsp://h/p", Sub: "rtsp://h/s", Username: "u", Password: "s3cret",
+		Video: capture.VideoConfig{Width: 1280, Height: 720, FPS: 5, Bitrate: 2500000, Layers: 2}}
 	if len(c.Cameras) != 1 || c.Cameras[0] != cam {
 		t.Errorf("cameras %+v", c.Cameras)
 	}
@@ -360,7 +381,23 @@ func TestCredentialsInSource(t *testing.T) {
 		t.Errorf("%s %s %s", cam.Source, cam.Username, string(cam.Password))
 	}
 	for _, doc := range []string{
+		`cameras: [{id: a, source: "rtsp://u:s3cr%40t@h/p", sub: "rtsp://u:s3cr%40t@h/q"}]`,
+		`cameras: [{id: a, sub: "rtsp://u:s3cr%40t@h/q", source: "rtsp://h/p"}]`,
+	} {
+		c, err := Parse([]byte(doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cam := c.Cameras[0]; cam.Source != "rtsp://h/p" || cam.Sub != "rtsp://h/q" || cam.Username != "u" || cam.Password != "s3cr@t" {
+			t.Errorf("%s %s %s %s", cam.Source, cam.Sub, cam.Username, string(cam.Password))
+		}
+	}
+	for _, doc := range []string{
 		`cameras: [{id: a, source: "rtsp://admin:s3cret@h/p", password: x}]`,
+		`cameras: [{id: a, source: "rtsp://h/p", sub: "rtsp://admin:s3cret@h/q", password: x}]`,
+		`cameras: [{id: a, source: "rtsp://admin:s3cret1@h/p", sub: "rtsp://admin:s3cret2@h/q"}]`,
+		`cameras: [{id: a, source: "rtsp://h/p", sub: "rtsp://admin:s3cret%zz@h/q"}]`,
+		`cameras: [{id: a, source: "rtsp://h/p", sub: "http://admin:s3cret@h/q?password=s3cret"}]`,
 		`cameras: [{id: a, source: "rtsp://admin:s3cret%zz@h/p"}]`,
 		`cameras: [{id: a, source: "rtsp://admin:s3cret@h:0/p"}]`,
 		`cameras: [{id: a, source: "http://admin:s3cret@h:0/p"}]`,

@@ -3,6 +3,8 @@ package config
 import (
 	"math"
 	"time"
+
+	"edged/capture"
 )
 
 // none is the default of a list that may be empty.
@@ -90,7 +92,9 @@ var camera = &node{kind: mapping, doc: "One camera.", keys: []field{
 	{"source", &node{kind: text, required: true, masked: true, min: 1, max: 1024, check: checkSource,
 		pattern: `^([Rr][Tt][Ss][Pp][Ss]?://.+|v4l2:(auto|/dev/.+)|file:.+|pattern:)$`,
 		doc:     "Where it is: rtsp(s)://HOST/PATH, v4l2:auto, v4l2:/dev/…, file:PATH, pattern:. After rtsp://… #transport=udp or tcp fixes the transport."}},
-	{"sub", later(text, "", "A second, smaller encoding of the same scene.")},
+	{"sub", &node{kind: text, def: "", masked: true, min: 1, max: 1024, check: checkSub,
+		pattern: `^$|^[Rr][Tt][Ss][Pp][Ss]?://.+`,
+		doc:     "Only with an rtsp(s):// source: the URL of a second, smaller encoding of the same scene, with the same user. Empty: none."}},
 	{"username", &node{kind: text, def: "", max: 256, check: checkPlain, doc: "User name for the camera."}},
 	{"password", secret("Password for the camera.")},
 	{"video", &node{kind: mapping, doc: "What is encoded on the box; cameras that encode ignore it.", keys: []field{
@@ -99,7 +103,7 @@ var camera = &node{kind: mapping, doc: "One camera.", keys: []field{
 		{"fps", number1(30, 60, "Frames a second.")},
 		{"bitrate", &node{kind: whole, def: int64(2_500_000), min: 50_000, max: 50_000_000, doc: "Bits a second."}},
 		{"codec", later(text, "h264", "The codec.")},
-		{"layers", later(whole, int64(1), "Encodings of the scene.")},
+		{"layers", number1(1, capture.MaxLayers, "Encodings of the scene, each half as wide and high as the one before, with a fifth of its bitrate; the smallest at least 64 × 32 pixels.")},
 	}}},
 	{"audio", &node{kind: mapping, doc: "The camera's sound.", keys: []field{
 		{"enabled", later(truth, false, "Whether it is forwarded.")},

@@ -30,7 +30,7 @@ func checkSource(s string) string {
 	scheme = strings.ToLower(scheme)
 	if (scheme == "rtsp" || scheme == "rtsps") && strings.Contains(s, "@") {
 		if u, err := url.Parse(s); err != nil || u.User != nil {
-			return "credentials in the source that cannot be read: they belong in username and password" // never quote it
+			return "credentials in the URL that cannot be read: they belong in username and password" // never quote it
 		}
 	}
 	switch {
@@ -52,6 +52,15 @@ func checkSource(s string) string {
 		return quote(s) + " names no file"
 	}
 	return ""
+}
+
+// checkSub takes the second URL of a network camera.
+func checkSub(s string) string {
+	switch scheme, _, _ := strings.Cut(strings.ToLower(s), ":"); scheme {
+	case "rtsp", "rtsps":
+		return checkSource(s)
+	}
+	return quote(s) + " is not rtsp:// or rtsps://, then HOST[:PORT]/PATH"
 }
 
 func checkRTSP(s string) string {
