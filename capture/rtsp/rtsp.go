@@ -6,6 +6,10 @@
 // camera refuses or when no packet has come within 3 seconds. Over rtsps://
 // media travels inside the TLS connection, or as SRTP where the camera offers
 // that.
+//
+// Most cameras encode their scene twice. The second URL of a configuration is
+// the lower layer: it is opened while somebody wants it, and its trouble is
+// its own.
 package rtsp
 
 import (
@@ -34,46 +38,85 @@ type limits struct {
 	step    time.Duration // to connect, to answer a request, to be silent while playing
 	udp     time.Duration // to send a first packet by UDP, before TCP is tried
 	goodbye time.Duration // to take the TEARDOWN when the owner wants to leave
+	silence time.Duration // the lower layer may be without a frame
+	linger  time.Duration // the lower layer stays open when nobody wants it any more
 }
 
 // A step ends before the supervisor loses its patience with a first frame, at
 // 10 s: the reason given here says more.
-var defaultLimits = limits{step: 8 * time.Second, udp: 3 * time.Second, goodbye: time.Second}
+var defaultLimits = limits{
+	step: 8 * time.Second, udp: 3 * time.Second, goodbye: time.Second,
+	silence: 10 * time.Second, linger: 10 * time.Second,
+}
 
-// Source is one RTSP camera. It implements [capture.Source].
+// Source is one RTSP camera. It implements [capture.Source] and
+// [capture.LayerDemand].
 type Source struct {
+	session          // the main URL
+	sub     *session // the second URL; nil: none
+	demand  demand   // for the second
+
+	low lowLayer // what is known of it, over runs
+}
+
+// session is what it takes to play one URL.
+type session struct {
 	addr   address
 	log    *slog.Logger
 	limits limits
 	tls    *tls.Config // nil: the system's authorities
 }
 
-// New checks the URL and the credentials' place in it. It opens nothing.
-// Credentials in cfg win over those in the URL. Errors never quote them.
+// New checks the URLs and the credentials' place in them. It opens nothing.
+// Credentials in cfg win over those in a URL. Errors never quote them.
 func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
 	addr, err := parseAddress(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &Source{addr: addr, log: log, limits: defaultLimits}, nil
+	s := &Source{session: session{addr: addr, log: log, limits: defaultLimits}}
+	if cfg.Sub == "" {
+		return s, nil
+	}
+	cfg.Source = cfg.Sub
+	if addr, err = parseAddress(cfg); err != nil {
+		return nil, fmt.Errorf("sub: %w", err)
+	}
+	s.sub = &session{addr: addr, log: log.With("layer", 1), limits: defaultLimits}
+	return s, nil
 }
 
 // Keyframe does nothing: RTSP has no means to ask for one.
 func (*Source) Keyframe(int) {}
 
-// Run connects, plays and delivers one video track until ctx is done (nil) or
-// the camera fails. Each network step takes at most 8 seconds. The error
-// names the URL without credentials and wraps a [*capture.Error].
+// Demand opens the second URL while layer 1 is wanted; it stays open for 10
+// seconds longer. The main one is always open.
+func (s *Source) Demand(layer int, wanted bool) {
+	if layer == 1 {
+		s.demand.set(wanted)
+	}
+}
+
+// Run connects, plays and delivers the video of the main URL, and of the
+// second as layer 1, until ctx is done (nil) or the main URL fails. Each
+// network step takes at most 8 seconds. The error names the URL without
+// credentials and wraps a [*capture.Error].
 func (s *Source) Run(ctx context.Context, sink capture.Sink) error {
-	err := s.run(ctx, sink)
+	err := s.runBoth(ctx, sink)
 	if ctx.Err() != nil {
 		return nil
 	}
+	return s.fault(err)
+}
+
+// fault gives an error its code, its words and the URL.
+func (s *session) fault(err error) error {
 	err = fault(err)
 	return capture.Errorf(capture.CodeOf(err), "%s: %w", s.addr.shown, err)
 }
 
-func (s *Source) run(ctx context.Context, sink capture.Sink) error {
+// run plays until ctx is done or the camera fails, and says why it ended.
+func (s *session) run(ctx context.Context, sink capture.Sink) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f, err := newFeed(sink)
@@ -100,7 +143,7 @@ func (s *Source) run(ctx context.Context, sink capture.Sink) error {
 }
 
 // client is the library's, with every limit set.
-func (s *Source) client(g *guard, f *feed, fail context.CancelCauseFunc) *gortsplib.Client {
+func (s *session) client(g *guard, f *feed, fail context.CancelCauseFunc) *gortsplib.Client {
 	describes := 0
 	return &gortsplib.Client{
 		Scheme:                s.addr.url.Scheme,
@@ -140,7 +183,7 @@ func (s *Source) client(g *guard, f *feed, fail context.CancelCauseFunc) *gortsp
 
 // play walks through the session and waits for its end, which always has a
 // reason.
-func (s *Source) play(c *gortsplib.Client, g *guard, f *feed, fail context.CancelCauseFunc) error {
+func (s *session) play(c *gortsplib.Client, g *guard, f *feed, fail context.CancelCauseFunc) error {
 	desc, _, err := c.Describe(s.addr.url)
 	if err != nil {
 		return err

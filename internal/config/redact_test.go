@@ -13,6 +13,7 @@ cameras:
   - {id: a, source: "rtsp://h/a", username: u, password: pw-a}
   - {id: b, source: "rtsp://v:pw-b@h/b"}
   - {id: c, source: "pattern:", password: ""}
+  - {id: e, source: "rtsp://h/e", sub: "rtsp://h/s?user=x&password=pw-e"}
 webrtc: {turn: [{urls: ["turn:one"], credential: pw-1}, {urls: ["turn:two"], credential: pw-2}]}
 uplink: {password: pw-up}
 `
@@ -25,7 +26,8 @@ func TestRedacted(t *testing.T) {
 	want := `{"name":"gate","cameras":[` +
 		`{"id":"a","source":"rtsp://h/a","username":"u","password":"***"},` +
 		`{"id":"b","source":"rtsp://h/b","username":"v","password":"***"},` +
-		`{"id":"c","source":"pattern:","password":""}],` +
+		`{"id":"c","source":"pattern:","password":""},` +
+		`{"id":"e","source":"rtsp://h/e","sub":"rtsp://h/s?user=x&password=***"}],` +
 		`"webrtc":{"turn":[{"urls":["turn:one"],"credential":"***"},{"urls":["turn:two"],"credential":"***"}]},` +
 		`"uplink":{"password":"***"}}`
 	if string(got) != want {

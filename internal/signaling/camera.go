@@ -29,6 +29,7 @@ type Camera struct {
 	State     capture.Phase           `json:"state"`
 	Since     time.Time               `json:"since"`
 	LastError *CameraError            `json:"last_error,omitempty"` // why it is not live
+	Faults    []LayerError            `json:"faults,omitempty"`     // layers in trouble while it is live
 	Encoder   string                  `json:"encoder,omitempty"`
 	Codec     capture.Codec           `json:"codec,omitempty"` // of the best layer
 	Width     int                     `json:"width,omitempty"`
@@ -49,6 +50,13 @@ type CameraError struct {
 	Detail string       `json:"detail"`
 }
 
+// LayerError is why one layer has no pictures.
+type LayerError struct {
+	Layer  int          `json:"layer"`
+	Code   capture.Code `json:"code"`
+	Detail string       `json:"detail"`
+}
+
 // Layer is one encoding of a camera, or its sound.
 type Layer struct {
 	Layer   int           `json:"layer"`
@@ -56,6 +64,7 @@ type Layer struct {
 	Fmtp    string        `json:"fmtp,omitempty"`
 	Width   int           `json:"width,omitempty"`
 	Height  int           `json:"height,omitempty"`
+	Spared  bool          `json:"spared,omitempty"` // nobody watches it, so that it may have no pictures
 	FPS     float64       `json:"fps"`
 	Bitrate float64       `json:"bitrate"` // bits/s
 	Frames  uint64        `json:"frames"`
@@ -71,13 +80,16 @@ func Describe(st capture.State, stream *forward.Stream) Camera {
 	if st.Code != "" {
 		c.LastError = &CameraError{st.Code, st.Reason}
 	}
+	for _, f := range st.Faults {
+		c.Faults = append(c.Faults, LayerError{f.Layer, f.Code, f.Reason})
+	}
 	if !st.LastFrame.IsZero() {
 		t := st.LastFrame.UTC()
 		c.LastFrame = &t
 	}
 	for i, t := range st.Tracks {
 		l := Layer{
-			Layer: t.Layer, Codec: t.Codec, Fmtp: t.Fmtp, Width: t.Width, Height: t.Height,
+			Layer: t.Layer, Codec: t.Codec, Fmtp: t.Fmtp, Width: t.Width, Height: t.Height, Spared: at(st.Unwanted, i),
 			FPS: at(st.FPS, i), Bitrate: at(st.Bitrate, i), Frames: at(st.Frames, i), Bytes: at(st.Bytes, i),
 		}
 		c.Bitrate += l.Bitrate
@@ -126,6 +138,6 @@ func (c Camera) still() Camera {
 }
 
 func (l Layer) still() Layer {
-	l.FPS, l.Bitrate, l.Frames, l.Bytes = 0, 0, 0, 0
+	l.FPS, l.Bitrate, l.Frames, l.Bytes, l.Spared = 0, 0, 0, 0, false
 	return l
 }

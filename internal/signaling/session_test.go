@@ -205,12 +205,18 @@ func TestDescribe(t *testing.T) {
 			{Kind: capture.Video, Layer: 0, Codec: capture.H264, Width: 1280, Height: 720},
 		},
 		FPS: []float64{50, 10, 30}, Bitrate: []float64{1, 2, 4}, Frames: []uint64{7}, // shorter: no figures yet
+		Unwanted: []bool{false, true, false},
+		Faults:   []capture.LayerFault{{Layer: 2, Code: capture.CodeRefused, Reason: "no"}},
 	}
 	c := Describe(st, nil)
 	if c.Codec != capture.H264 || c.Width != 1280 || c.FPS != 30 || c.Bitrate != 7 || len(c.Layers) != 2 || c.Audio == nil || c.Audio.Frames != 7 || c.LastError != nil || c.LastFrame != nil {
 		t.Errorf("%+v", c)
 	}
-	same, other := st, st
+	if !c.Layers[0].Spared || c.Layers[1].Spared || len(c.Faults) != 1 || c.Faults[0] != (LayerError{2, capture.CodeRefused, "no"}) {
+		t.Errorf("layers %+v, faults %+v", c.Layers, c.Faults)
+	}
+	same, other, healed := st, st, st
+	same.Unwanted, healed.Faults = nil, nil
 	same.FPS, same.Bitrate, same.Frames, same.Keyframes, same.LastFrame = []float64{49, 9, 29}, nil, nil, 5, time.Now()
 	other.Tracks = append([]capture.Track(nil), st.Tracks...)
 	other.Tracks[2].Width = 1920
@@ -219,6 +225,9 @@ func TestDescribe(t *testing.T) {
 	}
 	if sameState(c, Describe(other, nil)) {
 		t.Error("another size is no news")
+	}
+	if sameState(c, Describe(healed, nil)) {
+		t.Error("the end of a layer's trouble is no news")
 	}
 	if c.Layers[0].FPS == 0 {
 		t.Error("comparing changed the camera")

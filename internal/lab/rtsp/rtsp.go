@@ -30,7 +30,7 @@ type Options struct {
 }
 
 // Server is an RTSP server on a port of 127.0.0.1 that stays the same over
-// restarts. The paths are /test, /sets, /resize, /h265, /jpeg, /udp and
+// restarts. The paths are /test, /sub, /sets, /resize, /h265, /jpeg, /udp and
 // /tcp; server.py says what each one plays.
 //
 // Methods are called from the test's goroutine.

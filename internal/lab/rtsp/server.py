@@ -4,6 +4,7 @@ Usage: server.py '{"port": 0, "user": "", "password": ""}'
 Prints "port N" when it listens and ends when its standard input does.
 
 Paths: /test     320x240, 25 frames a second, a keyframe a second
+       /sub      the same scene in 160x120
        /sets     the same, parameter sets only in the session description
        /resize   changes from 320x240 to 480x272 after 40 frames, in band
        /h265     H.265, where the machine has an encoder
@@ -23,7 +24,8 @@ from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 X264 = ("x264enc tune=zerolatency speed-preset=ultrafast bitrate=600 key-int-max=25"
         " ! video/x-h264,profile=baseline,stream-format=byte-stream")
-PICTURE = "videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1"
+SCENE = "videotestsrc is-live=true pattern=ball ! video/x-raw,framerate=25/1,"
+PICTURE = SCENE + "width=320,height=240"
 PAY = "rtph264pay name=pay0 pt=96 aggregate-mode=zero-latency config-interval="
 
 
@@ -81,6 +83,7 @@ def main():
     server.set_service(str(options["port"]))
     paths = {
         "/test": launch(PICTURE + " ! " + X264 + " ! " + PAY + "-1"),
+        "/sub": launch(SCENE + "width=160,height=120 ! " + X264 + " ! " + PAY + "-1"),
         "/sets": launch(PICTURE + " ! " + X264 + " ! h264parse"
                         " ! video/x-h264,stream-format=avc,alignment=au ! " + PAY + "0"),
         "/resize": Resizing(),
