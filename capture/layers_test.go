@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -227,21 +228,21 @@ func TestCameraLayerFails(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		changes := 0
-		c.OnChange = func() { changes++ }
+		var changes atomic.Int32
+		c.OnChange = func() { changes.Add(1) }
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- c.Run(ctx) }()
-		expect := func(f func(capture.LayerSink), news int, want ...capture.LayerFault) {
+		expect := func(f func(capture.LayerSink), news int32, want ...capture.LayerFault) {
 			t.Helper()
 			synctest.Wait()
-			before := changes
+			before := changes.Load()
 			step <- f
 			time.Sleep(10 * time.Millisecond)
 			synctest.Wait()
 			st := c.State()
-			if !slices.Equal(st.Faults, want) || changes-before != news || f != nil && st.Phase != capture.Live {
-				t.Errorf("%s, faults %+v, want %+v; told %d times, want %d", st.Phase, st.Faults, want, changes-before, news)
+			if !slices.Equal(st.Faults, want) || changes.Load()-before != news || f != nil && st.Phase != capture.Live {
+				t.Errorf("%s, faults %+v, want %+v; told %d times, want %d", st.Phase, st.Faults, want, changes.Load()-before, news)
 			}
 		}
 		refused := capture.LayerFault{Layer: 1, Code: capture.CodeRefused, Reason: "no"}
