@@ -267,9 +267,11 @@ func TestNewRefusesSub(t *testing.T) {
 }
 
 func TestLowLayer(t *testing.T) {
-	s, end := both(t, serve(t, well(film(testSPS, nil))), serve(t, well(film(otherSPS, nil))), nil)
+	s, end := both(t, serve(t, well(film(testSPS, nil))), serve(t, well(film(otherSPS, nil))), func(s *Source) {
+		s.sub.limits.silence = time.Second // shorter than the test takes
+	})
 	defer end()
-	s.until(t, "both layers", func() bool { return s.frames[0] > 20 && s.frames[1] > 20 })
+	s.until(t, "both layers", func() bool { return s.frames[0] > 75 && s.frames[1] > 75 })
 	s.mu.Lock()
 	defer s.mu.Unlock() // before end
 	if !slices.Equal(s.sizes, []string{"H264 320×240", "H264 160×96"}) || len(s.faults) > 0 {
