@@ -258,10 +258,18 @@ func play(t testing.TB, s *forward.SFU, id string) (*forward.Stream, *atomic.Int
 			t.Errorf("source: %v", err)
 		}
 	})
-	for st.Stats().Ring == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	awaitRing(t, st)
 	return st, asked
+}
+
+// awaitRing waits for the first frame, without which nobody may join.
+func awaitRing(t testing.TB, st *forward.Stream) {
+	t.Helper()
+	for limit := time.Now().Add(10 * time.Second); st.Stats().Ring == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("no frame in 10 s")
+		}
+	}
 }
 
 // checkStream checks what every viewer may rely on: one SSRC, no hole in the

@@ -104,7 +104,8 @@ func (b *Box) Apply(configs []capture.Config) (Applied, error) {
 	}
 	b.mu.Lock()
 	for id, c := range made {
-		c.attach(b.sfu.AddStream(id, c.Keyframe))
+		c.stream = b.sfu.AddStream(id, c.Keyframe)
+		c.stream.OnDemand(c.Demand)
 		b.cameras[id] = c
 		if b.ctx != nil {
 			b.startLocked(c)
@@ -129,8 +130,6 @@ func (b *Box) prepare(cfg capture.Config) (*camera, error) {
 	c.OnChange = b.changed
 	return c, nil
 }
-
-func (c *camera) attach(st *forward.Stream) { c.stream = st }
 
 // Describe implements capture.Sink.
 func (c *camera) Describe(tracks []capture.Track) { c.stream.Describe(tracks) }
