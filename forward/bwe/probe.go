@@ -1,0 +1,254 @@
+package bwe
+
+import "time"
+
+const (
+	probeFactor  = 2.0 // of the estimate, at most
+	probeLeast   = 1.05
+	probeMargin  = 1.2 // of what is wanted
+	probeSpan    = 60 * time.Millisecond
+	probePackets = 8 // full-sized, at least
+	probeBurst   = 5 * time.Millisecond
+	probeSlack   = 100 * time.Millisecond // for a caller that asks seldom
+	probeMost    = 500 * time.Millisecond
+	longerMost   = 2
+	probeRR      = 800 * time.Millisecond // without transport-wide feedback loss must show in a report
+	probeRRStep  = 1.5
+	probeAlign   = 150 * time.Millisecond // after a report
+	probeRise    = 50 * time.Millisecond  // of the round trip: a queue
+	probeKeep    = 0.9                    // of the rate that was sent arrives: the path takes it
+	stretchMost  = 2.0                    // packets take this many times as long to arrive as to leave: enough seen
+	probeLoss    = 0.10
+	probeWait    = time.Second // for the verdict, besides the round trip
+	backoffLeast = time.Second
+	backoffMost  = 5 * time.Second
+	backoffRR    = 20 * time.Second // such probes are long
+	regretFor    = 5 * time.Second  // over-use so soon after a probe was a success: it was none
+	holdFor      = time.Second      // no probe so soon after a cut
+	usedShare    = 0.8              // of what a probe proved was then used and held
+	budgetShare  = 0.05             // of media, on average
+	budgetMost   = 256e3            // bytes
+	fullPacket   = 1200
+)
+
+// probe finds out whether the path takes more than is sent: for a short while
+// media and padding together are sent at a higher rate.
+type probe struct {
+	want   float64
+	budget float64 // bytes of padding that probes may still cost
+
+	cluster
+
+	next       time.Duration
+	backoff    time.Duration
+	patience   time.Duration // the most that backoff becomes
+	proved     time.Duration // last success; 0 none, or regretted, or long enough ago
+	provedRate float64
+	longer     int // doublings of the span: the path swallowed shorter bursts and did not keep up
+}
+
+// cluster is one probe: what was sent, and what came of it.
+type cluster struct {
+	active  bool
+	pending bool // sent, no verdict yet
+	id      uint8
+	rate    float64 // bits/s
+	start   time.Duration
+	until   time.Duration
+	sentAt  time.Duration // last packet
+	bytes   float64       // sent so far
+	packets int
+	last    int64 // extended sequence number of the last packet
+
+	arrived                 int
+	carried                 float64 // bytes that arrived
+	origin                  [2]time.Duration
+	firstArrive, lastArrive time.Duration
+	sx, sy, sxx, sxy        float64 // s: sent and arrived, since origin
+}
+
+// tag says which cluster a packet that is sent now belongs to; 0 none.
+func (p *probe) tag(t time.Duration, size int, kind Kind, seq int64) uint8 {
+	if kind == Padding {
+		p.budget -= float64(size)
+	} else {
+		p.budget = min(p.budget+budgetShare*float64(size), budgetMost)
+	}
+	if !p.active || t > p.until+probeSlack {
+		return 0
+	}
+	p.sentAt = t
+	p.bytes += float64(size)
+	p.packets++
+	p.last = seq
+	return p.id
+}
+
+// add takes a packet that arrived.
+func (p *probe) add(r *record, sent, arrive time.Duration) {
+	if r.probe == 0 || r.probe != p.id || !p.active && !p.pending {
+		return
+	}
+	if p.arrived == 0 {
+		p.origin = [2]time.Duration{sent, arrive}
+		p.firstArrive, p.lastArrive = arrive, arrive
+	}
+	p.arrived++
+	p.carried += float64(r.size)
+	p.firstArrive, p.lastArrive = min(p.firstArrive, arrive), max(p.lastArrive, arrive)
+	x, y := (sent - p.origin[0]).Seconds(), (arrive - p.origin[1]).Seconds()
+	p.sx, p.sy, p.sxx, p.sxy = p.sx+x, p.sy+y, p.sxx+x*x, p.sxy+x*y
+}
+
+// stretch is how much longer the packets took to arrive than to be sent: the
+// least-squares slope, which jitter moves little. Not ok if they left at once.
+func (p *probe) stretch() (float64, bool) {
+	n := float64(p.arrived)
+	d := n*p.sxx - p.sx*p.sx
+	if p.arrived < 3 || d <= 1e-9*n*n {
+		return 0, false
+	}
+	return (n*p.sxy - p.sx*p.sy) / d, true
+}
+
+// due is how many bytes more the probe should have sent by now.
+func (p *probe) due(t time.Duration) int {
+	due := p.rate/8*(min(t, p.until)-p.start+probeBurst).Seconds() - p.bytes
+	if due < fullPacket/4 {
+		return 0
+	}
+	return int(due)
+}
+
+// finish ends the sending of a probe when its time is over and it has sent
+// what it should, if only a little late.
+func (p *probe) finish(t time.Duration) {
+	if p.active && t >= p.until && (p.due(t) == 0 || t >= p.until+probeSlack) {
+		p.active, p.pending, p.until = false, true, max(p.until, p.sentAt)
+	}
+}
+
+// hold keeps probes away after a cut, and ends one that runs.
+func (p *probe) hold(t time.Duration) {
+	if p.active {
+		p.active = false
+		p.fail(t)
+	}
+	p.next = max(p.next, t+holdFor)
+}
+
+// regret is called when the rate is cut: a probe that proved more just before
+// was wrong. A shaper may let a burst pass at once; a longer one shows it.
+func (p *probe) regret(t time.Duration) {
+	if p.proved > 0 && t-p.proved < regretFor {
+		p.proved, p.longer = 0, min(p.longer+1, longerMost)
+		p.fail(t)
+	}
+}
+
+// succeed leaves the backoff as it is until regret is past.
+func (p *probe) succeed(t time.Duration, rate float64) { p.proved, p.provedRate = t, rate }
+
+func (p *probe) fail(t time.Duration) {
+	p.backoff = min(max(2*p.backoff, backoffLeast), p.patience)
+	p.next = max(p.next, t+p.backoff)
+}
+
+// Probe says whether bytes of padding, or better of packets sent again, should
+// leave now in order to find out if more goes through, and at which rate media
+// and they leave together meanwhile. It says so only while Want asks for more
+// than the estimate, not while the path is over-used, and after a failure at
+// growing intervals, and for padding that is on average no more than a
+// twentieth of the media.
+//
+// The bytes are a small burst: ask again about every 5 ms until some 60 ms
+// after it last said ok, else after each frame and feedback. What is sent is
+// numbered by Sent as Padding. Bytes that are not sent are asked for again.
+func (e *Estimator) Probe(now time.Time) (bytes int, rate float64, ok bool) {
+	t, p := e.clock(now), &e.probe
+	p.finish(t)
+	if p.pending && t-p.until > e.rtt+probeWait && (e.wide(t) || t-p.until > silenceRR) {
+		e.judge(t)
+	}
+	if p.proved > 0 && t-p.proved >= regretFor {
+		p.proved, p.backoff = 0, 0
+		if e.peak > usedShare*p.provedRate {
+			p.longer = max(p.longer-1, 0)
+		}
+	}
+	if !p.active && (p.pending || !e.mayProbe(t) || !e.beginProbe(t)) {
+		return 0, 0, false
+	}
+	due := p.due(t)
+	return due, p.rate, due > 0
+}
+
+func (e *Estimator) mayProbe(t time.Duration) bool {
+	return e.any && e.probe.budget > 0 && t >= e.probe.next && min(e.probe.want, e.config.Max) > e.Estimate() &&
+		!e.delayed && e.standing() < standHigh && t-e.lastSent < idleAfter
+}
+
+func (e *Estimator) beginProbe(t time.Duration) bool {
+	p := &e.probe
+	estimate := e.Estimate()
+	factor, span := probeFactor, probeSpan
+	p.patience = backoffMost
+	if !e.wide(t) {
+		if t-e.reports.at > probeAlign {
+			return false // so that the next report shows it
+		}
+		factor, span, p.patience = probeRRStep, probeRR, backoffRR
+	}
+	rate := min(factor*estimate, probeMargin*p.want, e.config.Max)
+	if e.now < e.rembTill {
+		rate = min(rate, e.remb)
+	}
+	if rate < probeLeast*estimate {
+		return false // nothing to find out
+	}
+	span = max(span<<p.longer, min(6*e.trend.noise, probeMost))
+	least := time.Duration(probePackets * fullPacket * 8 / rate * float64(time.Second))
+	p.cluster = cluster{
+		active: true, id: p.id%255 + 1, rate: rate, start: t, until: t + min(max(span, least), max(span, probeMost)),
+	}
+	return true
+}
+
+// measure is the rate at which a probe's packets were sent, and at which they came.
+func (e *Estimator) measure(span time.Duration) (out, in float64, ok bool) {
+	p := &e.probe
+	stretch, ok := p.stretch()
+	if !ok {
+		return 0, 0, false
+	}
+	out = min(p.carried*8/span.Seconds(), p.rate)
+	came := max(p.lastArrive-p.firstArrive-3*e.trend.noise, span)
+	return out, min(out/max(stretch, 1), p.carried*8/came.Seconds()), true
+}
+
+// cutShort ends a probe that runs once what came of it shows that it fails.
+func (e *Estimator) cutShort(t time.Duration) {
+	p := &e.probe
+	if stretch, ok := p.stretch(); p.active && p.arrived >= probePackets && ok && stretch > stretchMost {
+		p.active = false
+		p.fail(t)
+	}
+}
+
+// judge ends a probe by what arrived of it.
+func (e *Estimator) judge(t time.Duration) {
+	p := &e.probe
+	p.pending = false
+	lost := 1 - float64(p.arrived)/float64(max(p.packets, 1))
+	out, in, ok := e.measure(p.until - p.start + probeBurst)
+	switch {
+	case !ok || lost > probeLoss+e.loss.inherent:
+		p.fail(t)
+	case in < probeKeep*out:
+		e.prove(max(e.rate, beta*in)) // the queue that the probe made shows the capacity
+		p.fail(t)
+	default:
+		e.prove(in)
+		p.succeed(t, in)
+	}
+}
