@@ -75,19 +75,20 @@ type Estimator struct {
 	expects  bool          // such a packet was sent
 	decayed  time.Duration // last decay in silence
 
-	reference reference // of feedback
-	told      int64     // no feedback told yet of the packets from here on
-	missed    float64   // bytes of packets that were passed over
-	delivered throughput
-	group     group
-	trend     trend
-	base      lowest // least one-way delay in half a minute: no queue
-	floor     lowest // least one-way delay just now
-	lastDelay time.Duration
-	rtt       time.Duration // least of the last feedbacks, of the control loop rather than the path
-	rtts      lowest
-	twcc      time.Duration // last feedback; 0 none yet
-	any       bool          // some feedback or report came
+	reference   reference // of feedback
+	told        int64     // no feedback told yet of the packets from here on
+	missed      float64   // bytes of packets that were passed over
+	delivered   throughput
+	group       group
+	trend       trend
+	base        lowest // least one-way delay in half a minute: no queue
+	floor       lowest // least one-way delay just now
+	unexplained lowest // least delay just now that the virtual queue does not explain
+	lastDelay   time.Duration
+	rtt         time.Duration // least of the last feedbacks, of the control loop rather than the path
+	rtts        lowest
+	twcc        time.Duration // last feedback; 0 none yet
+	any         bool          // some feedback or report came
 
 	rate      float64       // the estimate
 	ceiling   float64       // what the path delivered when it was last over-used; 0 unknown
@@ -99,6 +100,7 @@ type Estimator struct {
 	proven    float64       // what a probe, or a higher rate once, proved; fades
 	aged      time.Duration // last time peak and proven were aged
 	delayed   bool
+	overSince time.Duration // 0: not over-used
 	remb      float64
 	rembTill  time.Duration
 
@@ -116,7 +118,8 @@ func New(c Config) (*Estimator, error) {
 	e.history.init()
 	e.trend.reset()
 	e.probe.budget = budgetMost
-	e.base.span, e.floor.span, e.rtts.span = 15*time.Second, 120*time.Millisecond, 2*time.Second
+	e.base.span, e.floor.span, e.unexplained.span = 15*time.Second, 120*time.Millisecond, 120*time.Millisecond
+	e.rtts.span = 2 * time.Second
 	e.reports.rtts.span = 15 * time.Second
 	return e, nil
 }

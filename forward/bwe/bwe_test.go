@@ -346,14 +346,14 @@ func TestProbeBacksOff(t *testing.T) {
 	now := time.Duration(0)
 	for _, want := range []time.Duration{1, 2, 4, 5, 5} {
 		p.fail(now)
-		if p.backoff != want*time.Second || p.next != now+p.backoff {
+		if p.backoff != want*time.Second || p.next > now+p.backoff || p.next < now+p.backoff*6/10 {
 			t.Errorf("backoff %v until %v, want %d s", p.backoff, p.next, want)
 		}
 		now = p.next
 	}
 	p.succeed(now, 1e6)
 	p.regret(now + time.Second)
-	if p.longer != 1 || p.backoff != backoffMost {
+	if p.longer != 1 || p.backoff != backoffMost*3/2 {
 		t.Errorf("over-use after a success: %d, %v", p.longer, p.backoff)
 	}
 	p.succeed(now, 1e6)
@@ -387,5 +387,26 @@ func TestProbePaces(t *testing.T) {
 	want := rate / 8 * (probeSpan + probeBurst).Seconds()
 	if rate == 0 || math.Abs(float64(sum)-want) > 0.05*want+fullPacket/4 || bursts < 5 {
 		t.Errorf("%d bytes in %d bursts, want %.0f", sum, bursts, want)
+	}
+}
+
+// TestClockJumpRestarts: times from before and after a jump are not compared.
+func TestClockJumpRestarts(t *testing.T) {
+	for name, by := range map[string]time.Duration{"on": time.Hour, "back": -time.Hour, "on a little": 2 * time.Second} {
+		e := estimator(t)
+		arrive := func(i int, jump time.Duration) {
+			sent := time.Minute + time.Duration(i)*33*time.Millisecond
+			e.arrived(&record{size: 1000}, 50*time.Millisecond, sent, sent+20*time.Millisecond+jump)
+		}
+		for i := range 40 {
+			arrive(i, 0)
+		}
+		if e.trend.n == 0 {
+			t.Fatal("no trend before the jump")
+		}
+		arrive(40, by)
+		if e.trend.n != 0 || e.Queue() != 0 {
+			t.Errorf("%s: %d groups in the trend, queue %v", name, e.trend.n, e.Queue())
+		}
 	}
 }

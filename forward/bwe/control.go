@@ -13,6 +13,7 @@ const (
 	growDelay   = 100 * time.Millisecond // of the control loop besides the round trip
 	standLeast  = 15 * time.Millisecond  // a queue that stands below this is none
 	riseHigh    = 100 * time.Millisecond
+	patient     = 250 * time.Millisecond
 	standHigh   = 50 * time.Millisecond
 	reviseFor   = time.Second
 	reviseRest  = 2500 * time.Millisecond // a path that needs cuts more often than this is not back
@@ -29,7 +30,7 @@ func (e *Estimator) control(t time.Duration) {
 	if known {
 		e.peak = max(e.peak, current)
 	}
-	e.delayed = e.overused()
+	e.delayed = e.overused(t)
 	switch {
 	case e.delayed:
 		e.cutTo(t, e.capacity())
@@ -49,12 +50,23 @@ func (e *Estimator) control(t time.Duration) {
 	e.bound()
 }
 
-// overused: the unexplained delay grows, and the floor of the delay is up. A
-// large queue that grew at once need not wait for the trend to show.
-func (e *Estimator) overused() bool {
-	queue := e.standing() - e.trend.noise
-	return e.trend.use == over && queue > standLeast ||
-		e.trend.last > 0 && queue > standHigh && e.trend.rise() > riseHigh
+// overused: the unexplained delay grows, and its floor is up. A large queue that
+// grew at once need not wait for the trend to show. A small one is left for a
+// moment to those who share the bottleneck and raised their rate just before.
+func (e *Estimator) overused(t time.Duration) bool {
+	queue, _ := e.unexplained.value()
+	queue -= e.trend.noise
+	if e.trend.last > 0 && queue > standHigh && e.trend.rise() > riseHigh {
+		return true
+	}
+	if e.trend.use != over || queue <= standLeast {
+		e.overSince = 0
+		return false
+	}
+	if e.overSince == 0 {
+		e.overSince = t
+	}
+	return t-e.overSince >= patient || e.probe.raised(t) || queue > standHigh
 }
 
 // arriving is the rate at which packets arrived in the last span, at most back

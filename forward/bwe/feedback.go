@@ -223,6 +223,7 @@ func (e *Estimator) status(r *report, symbol uint16, delta time.Duration) bool {
 		if p.state == unknown || p.state == passed {
 			p.state = lost
 			e.loss.count(p, 0, 1)
+			e.probe.miss(p, 1)
 		}
 		return true
 	}
@@ -233,6 +234,7 @@ func (e *Estimator) status(r *report, symbol uint16, delta time.Duration) bool {
 	switch p.state {
 	case lost:
 		e.loss.count(p, 0, -1)
+		e.probe.miss(p, -1)
 	case passed: // counted already
 		size = 0
 	}
@@ -251,7 +253,7 @@ func (e *Estimator) status(r *report, symbol uint16, delta time.Duration) bool {
 
 // arrived takes a packet's times.
 func (e *Estimator) arrived(p *record, age, sent, arrive time.Duration) {
-	delay := arrive - sent
+	delay, queued := arrive-sent, time.Duration(p.queued)*time.Microsecond
 	// the queue cannot have held it for longer than it is away
 	if base, ok := e.base.value(); ok && ((delay-e.lastDelay).Abs() > clockJump || delay-base > age+clockSlack) {
 		e.restart()
@@ -259,8 +261,10 @@ func (e *Estimator) arrived(p *record, age, sent, arrive time.Duration) {
 	e.lastDelay = delay
 	e.base.add(arrive, delay)
 	e.floor.add(arrive, delay)
+	if base, ok := e.base.value(); ok {
+		e.unexplained.add(arrive, max(0, delay-base-queued))
+	}
 	e.probe.add(p, sent, arrive)
-	queued := time.Duration(p.queued) * time.Microsecond
 	if d, ok := e.group.add(sent, arrive, queued); ok {
 		e.trend.add(d)
 	}
@@ -270,6 +274,7 @@ func (e *Estimator) arrived(p *record, age, sent, arrive time.Duration) {
 func (e *Estimator) restart() {
 	e.base.reset()
 	e.floor.reset()
+	e.unexplained.reset()
 	e.delivered.reset()
 	e.group = group{}
 	e.trend.reset()

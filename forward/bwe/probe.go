@@ -1,6 +1,9 @@
 package bwe
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 const (
 	probeFactor  = 2.0 // of the estimate, at most
@@ -9,6 +12,7 @@ const (
 	probeSpan    = 60 * time.Millisecond
 	probePackets = 8 // full-sized, at least
 	probeBurst   = 5 * time.Millisecond
+	probeAgain   = 200 * time.Millisecond // after one whose feedback was lost
 	probeSlack   = 100 * time.Millisecond // for a caller that asks seldom
 	probeMost    = 500 * time.Millisecond
 	longerMost   = 2
@@ -36,6 +40,7 @@ const (
 type probe struct {
 	want   float64
 	budget float64 // bytes of padding that probes may still cost
+	dice   uint64
 
 	cluster
 
@@ -60,11 +65,11 @@ type cluster struct {
 	packets int
 	last    int64 // extended sequence number of the last packet
 
-	arrived                 int
+	arrived, missing        int
 	carried                 float64 // bytes that arrived
 	origin                  [2]time.Duration
 	firstArrive, lastArrive time.Duration
-	sx, sy, sxx, sxy        float64 // s: sent and arrived, since origin
+	sx, sy, sxx, sxy, syy   float64 // sums over s sent and s arrived, since origin
 }
 
 // tag says which cluster a packet that is sent now belongs to; 0 none.
@@ -84,6 +89,13 @@ func (p *probe) tag(t time.Duration, size int, kind Kind, seq int64) uint8 {
 	return p.id
 }
 
+// miss takes a packet that was lost, or -1 for one that came after all.
+func (p *probe) miss(r *record, n int) {
+	if r.probe != 0 && r.probe == p.id {
+		p.missing += n
+	}
+}
+
 // add takes a packet that arrived.
 func (p *probe) add(r *record, sent, arrive time.Duration) {
 	if r.probe == 0 || r.probe != p.id || !p.active && !p.pending {
@@ -97,18 +109,23 @@ func (p *probe) add(r *record, sent, arrive time.Duration) {
 	p.carried += float64(r.size)
 	p.firstArrive, p.lastArrive = min(p.firstArrive, arrive), max(p.lastArrive, arrive)
 	x, y := (sent - p.origin[0]).Seconds(), (arrive - p.origin[1]).Seconds()
-	p.sx, p.sy, p.sxx, p.sxy = p.sx+x, p.sy+y, p.sxx+x*x, p.sxy+x*y
+	p.sx, p.sy = p.sx+x, p.sy+y
+	p.sxx, p.sxy, p.syy = p.sxx+x*x, p.sxy+x*y, p.syy+y*y
 }
 
 // stretch is how much longer the packets took to arrive than to be sent: the
-// least-squares slope, which jitter moves little. Not ok if they left at once.
-func (p *probe) stretch() (float64, bool) {
+// least-squares slope, which jitter moves little, less twice its standard error
+// as far as that does not say that they took less. Not ok if they left at once.
+func (p *cluster) stretch() (float64, bool) {
 	n := float64(p.arrived)
-	d := n*p.sxx - p.sx*p.sx
-	if p.arrived < 3 || d <= 1e-9*n*n {
+	xx := p.sxx - p.sx*p.sx/n
+	if p.arrived < 3 || xx <= 1e-9*n {
 		return 0, false
 	}
-	return (n*p.sxy - p.sx*p.sy) / d, true
+	xy, yy := p.sxy-p.sx*p.sy/n, p.syy-p.sy*p.sy/n
+	slope := xy / xx
+	wrong := math.Sqrt(max(0, yy-slope*xy) / (n - 2) / xx)
+	return max(slope-2*wrong, min(slope, 1)), true
 }
 
 // due is how many bytes more the probe should have sent by now.
@@ -140,18 +157,26 @@ func (p *probe) hold(t time.Duration) {
 // regret is called when the rate is cut: a probe that proved more just before
 // was wrong. A shaper may let a burst pass at once; a longer one shows it.
 func (p *probe) regret(t time.Duration) {
-	if p.proved > 0 && t-p.proved < regretFor {
+	if p.raised(t) {
 		p.proved, p.longer = 0, min(p.longer+1, longerMost)
 		p.fail(t)
 	}
 }
 
+// raised says whether a probe raised the rate just before.
+func (p *probe) raised(t time.Duration) bool { return p.proved > 0 && t-p.proved < regretFor }
+
 // succeed leaves the backoff as it is until regret is past.
 func (p *probe) succeed(t time.Duration, rate float64) { p.proved, p.provedRate = t, rate }
 
+// fail puts the next probe off. Viewers behind one bottleneck fail together
+// and must not try again together, so the time is 0.6 to 1 times the backoff,
+// by a dice that their traffic throws.
 func (p *probe) fail(t time.Duration) {
-	p.backoff = min(max(2*p.backoff, backoffLeast), p.patience)
-	p.next = max(p.next, t+p.backoff)
+	p.backoff = min(max(2*p.backoff, backoffLeast), p.patience*time.Duration(2+p.longer)/2)
+	p.dice = (p.dice + uint64(t) + uint64(p.last) + uint64(p.bytes)) * 0x9e3779b97f4a7c15
+	share := 0.6 + 0.4*float64(p.dice>>40)/(1<<24)
+	p.next = max(p.next, t+time.Duration(share*float64(p.backoff)))
 }
 
 // Probe says whether bytes of padding, or better of packets sent again, should
@@ -214,18 +239,6 @@ func (e *Estimator) beginProbe(t time.Duration) bool {
 	return true
 }
 
-// measure is the rate at which a probe's packets were sent, and at which they came.
-func (e *Estimator) measure(span time.Duration) (out, in float64, ok bool) {
-	p := &e.probe
-	stretch, ok := p.stretch()
-	if !ok {
-		return 0, 0, false
-	}
-	out = min(p.carried*8/span.Seconds(), p.rate)
-	came := max(p.lastArrive-p.firstArrive-3*e.trend.noise, span)
-	return out, min(out/max(stretch, 1), p.carried*8/came.Seconds()), true
-}
-
 // cutShort ends a probe that runs once what came of it shows that it fails.
 func (e *Estimator) cutShort(t time.Duration) {
 	p := &e.probe
@@ -239,16 +252,31 @@ func (e *Estimator) cutShort(t time.Duration) {
 func (e *Estimator) judge(t time.Duration) {
 	p := &e.probe
 	p.pending = false
-	lost := 1 - float64(p.arrived)/float64(max(p.packets, 1))
-	out, in, ok := e.measure(p.until - p.start + probeBurst)
-	switch {
-	case !ok || lost > probeLoss+e.loss.inherent:
+	known := p.arrived + p.missing
+	if known < p.packets/2 && e.wide(t) { // the feedback was lost: try again
+		p.next = max(p.next, t+probeAgain)
+		return
+	}
+	stretch, ok := p.stretch()
+	lost := float64(p.missing) / float64(max(known, 1))
+	if !ok || lost > probeLoss+e.loss.inherent {
 		p.fail(t)
-	case in < probeKeep*out:
+		return
+	}
+	// what no feedback told of fared like the rest
+	came := p.bytes * float64(p.arrived) / float64(known)
+	span := p.until - p.start + probeBurst
+	out := min(came*8/span.Seconds(), p.rate)
+	in := out / max(stretch, 1)
+	if known == p.packets {
+		took := max(p.lastArrive-p.firstArrive-3*e.trend.noise, span)
+		in = min(in, p.carried*8/took.Seconds())
+	}
+	if in < probeKeep*out {
 		e.prove(max(e.rate, beta*in)) // the queue that the probe made shows the capacity
 		p.fail(t)
-	default:
-		e.prove(in)
-		p.succeed(t, in)
+		return
 	}
+	e.prove(in)
+	p.succeed(t, in)
 }

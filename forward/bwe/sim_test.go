@@ -51,9 +51,18 @@ func constant(rate float64) func(time.Duration) float64 {
 	return func(time.Duration) float64 { return rate }
 }
 
+// link is the bottleneck, which several simulations may share.
+type link struct {
+	queue  []simPacket
+	queued float64
+	credit float64
+	tokens float64
+}
+
 type simPacket struct {
-	seq  uint16
-	size int
+	owner *simulation
+	seq   uint16
+	size  int
 }
 
 // event is something that arrives: a packet at the viewer, or feedback at the sender.
@@ -96,11 +105,9 @@ type simulation struct {
 	rand     *rand.Rand
 	recorder *twcc.Recorder
 
-	now       time.Duration
-	epoch     time.Time
-	queue     []simPacket
-	queued    float64
-	credit    float64
+	now   time.Duration
+	epoch time.Time
+	*link
 	arrivals  events
 	n         int
 	layer     int
@@ -114,7 +121,6 @@ type simulation struct {
 	padding   float64 // bytes of probes
 	switches  int
 	pause     func(time.Duration) bool
-	tokens    float64
 
 	expected, missing int // since the last receiver report
 }
@@ -137,7 +143,7 @@ func simulate(t *testing.T, c Config, p path, s source) *simulation {
 	}
 	return &simulation{
 		t: t, e: e, path: p, source: s, rand: rand.New(rand.NewPCG(1, 2)), recorder: twcc.NewRecorder(1),
-		epoch: time.Unix(1e9, 0),
+		epoch: time.Unix(1e9, 0), link: &link{},
 	}
 }
 
@@ -145,24 +151,44 @@ const tick = time.Millisecond
 
 // run goes on for d of simulated time.
 func (s *simulation) run(d time.Duration) {
-	for end := s.now + d; s.now < end; s.now += tick {
-		s.produce()
-		s.release()
-		if s.now%s.source.poll == 0 {
-			s.probe()
-		}
-		s.serve()
-		s.deliver()
-		if s.now%s.path.every == 0 {
-			s.report()
-		}
-		if s.now%(10*time.Millisecond) == 0 {
-			s.samples = append(s.samples, sample{
-				at: s.now, estimate: s.e.Estimate(), layer: s.layer, delayed: s.e.Delayed(),
-				queue: time.Duration(s.queued * 8 / s.path.rate(s.now) * float64(time.Second)),
-			})
+	for end := s.now + d; s.now < end; {
+		s.step(true)
+	}
+}
+
+// shared puts several simulations behind the first one's bottleneck.
+func shared(all []*simulation, d time.Duration) {
+	for _, s := range all[1:] {
+		s.link = all[0].link
+	}
+	for end := all[0].now + d; all[0].now < end; {
+		for i, s := range all {
+			s.step(i == 0)
 		}
 	}
+}
+
+// step goes on for a tick.
+func (s *simulation) step(serve bool) {
+	s.produce()
+	s.release()
+	if s.now%s.source.poll == 0 {
+		s.probe()
+	}
+	if serve {
+		s.serve()
+	}
+	s.deliver()
+	if s.now%s.path.every == 0 {
+		s.report()
+	}
+	if s.now%(10*time.Millisecond) == 0 {
+		s.samples = append(s.samples, sample{
+			at: s.now, estimate: s.e.Estimate(), layer: s.layer, delayed: s.e.Delayed(),
+			queue: time.Duration(s.queued * 8 / s.path.rate(s.now) * float64(time.Second)),
+		})
+	}
+	s.now += tick
 }
 
 // choose takes the highest layer that the estimate covers; it leaves one only when it is short by 5 %.
@@ -230,7 +256,7 @@ func (s *simulation) send(size int, kind Kind) {
 		s.missing++
 		return
 	}
-	s.queue = append(s.queue, simPacket{seq: seq, size: size})
+	s.queue = append(s.queue, simPacket{owner: s, seq: seq, size: size})
 	s.queued += float64(size)
 }
 
@@ -260,7 +286,7 @@ func (s *simulation) serve() {
 		s.credit -= float64(p.size)
 		s.queued -= float64(p.size)
 		done := s.now + tick - time.Duration(min(s.credit/perTick, 1)*float64(tick))
-		s.push(event{at: done + s.path.base + s.wobble(), seq: p.seq})
+		p.owner.push(event{at: done + p.owner.path.base + p.owner.wobble(), seq: p.seq})
 	}
 	if len(s.queue) == 0 {
 		s.credit = min(s.credit, max(perTick, s.path.bucket))
