@@ -100,6 +100,10 @@ func writeMedia(line func(string, ...any), m offeredMedia, s selection, p answer
 			line("a=rtcp-fb:%d %s", s.pt, f)
 		}
 	}
+	if l.twcc != 0 {
+		line("a=rtcp-fb:%d transport-cc", s.pt)
+		line("a=extmap:%d %s", l.twcc, twccURI)
+	}
 	if l.rtxPT != 0 {
 		line("a=rtpmap:%d rtx/%d", l.rtxPT, s.clockRate)
 		line("a=fmtp:%d apt=%d", l.rtxPT, s.pt)

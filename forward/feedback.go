@@ -1,7 +1,10 @@
 package forward
 
 import (
+	"encoding/binary"
 	"time"
+
+	"edged/forward/bwe"
 
 	"github.com/pion/rtcp"
 )
@@ -45,27 +48,43 @@ func (t *tokens) take(now time.Time, packets uint64) bool {
 }
 
 // feedback handles one compound RTCP packet of the viewer (RFC 3550 §6,
-// RFC 4585, RFC 5104). What cannot be parsed is dropped.
+// RFC 4585, RFC 5104). What cannot be parsed is dropped. Packets are parsed one
+// by one, and only those that are of use: a transport-wide feedback of 1.4 kB
+// can be made to unpack to hundreds of MiB.
 func (v *Viewer) feedback(packet []byte, now time.Time) {
-	packets, err := rtcp.Unmarshal(packet)
-	if err != nil {
-		return
-	}
-	for _, p := range packets {
-		switch p := p.(type) {
-		case *rtcp.TransportLayerNack:
-			v.nack(p, now)
-		case *rtcp.PictureLossIndication:
-			v.wantKeyframe(p.MediaSSRC)
-		case *rtcp.FullIntraRequest:
-			for _, f := range p.FIR {
-				v.wantKeyframe(f.SSRC)
-			}
-		case *rtcp.ReceiverReport:
-			v.reception(p.Reports, now)
-		case *rtcp.SenderReport:
-			v.reception(p.Reports, now)
+	for len(packet) >= 4 {
+		size := 4 * (int(binary.BigEndian.Uint16(packet[2:])) + 1)
+		if size > len(packet) {
+			return
 		}
+		v.feedbackPacket(packet[:size], now)
+		packet = packet[size:]
+	}
+}
+
+// feedbackPacket handles one packet of a compound.
+func (v *Viewer) feedbackPacket(b []byte, now time.Time) {
+	var nack rtcp.TransportLayerNack
+	var pli rtcp.PictureLossIndication
+	var fir rtcp.FullIntraRequest
+	var rr rtcp.ReceiverReport
+	var sr rtcp.SenderReport
+	const transportWide = 15
+	switch kind, format := rtcp.PacketType(b[1]), b[0]&0x1f; {
+	case kind == rtcp.TypeTransportSpecificFeedback && format == rtcp.FormatTLN && nack.Unmarshal(b) == nil:
+		v.nack(&nack, now)
+	case kind == rtcp.TypeTransportSpecificFeedback && format == transportWide:
+		v.measured(b, now)
+	case kind == rtcp.TypePayloadSpecificFeedback && format == rtcp.FormatPLI && pli.Unmarshal(b) == nil:
+		v.wantKeyframe(pli.MediaSSRC)
+	case kind == rtcp.TypePayloadSpecificFeedback && format == rtcp.FormatFIR && fir.Unmarshal(b) == nil:
+		for _, f := range fir.FIR {
+			v.wantKeyframe(f.SSRC)
+		}
+	case kind == rtcp.TypeReceiverReport && rr.Unmarshal(b) == nil:
+		v.reception(rr.Reports, now)
+	case kind == rtcp.TypeSenderReport && sr.Unmarshal(b) == nil:
+		v.reception(sr.Reports, now)
 	}
 }
 
@@ -102,6 +121,7 @@ func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
 		v.recent = make([]resent, recentResends)
 	}
 	gap := max(resendGap, v.counts.RTT/2)
+	v.at, v.kind = now, bwe.Media
 	b := batches.Get().(*batch)
 	defer b.release()
 	spent := false
@@ -161,6 +181,9 @@ func (v *Viewer) reception(reports []rtcp.ReceptionReport, now time.Time) {
 		rtt := uint32(ntp(now)>>16) - r.LastSenderReport - r.Delay
 		if d := time.Duration(rtt) * time.Second >> 16; d < time.Minute {
 			v.counts.RTT = d
+		}
+		if v.bandwidth != nil {
+			v.bandwidth.Reception(now, v.counts.Loss, v.counts.RTT)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"encoding/binary"
 	"log/slog"
 	"math"
 	"testing"
@@ -123,5 +124,26 @@ func TestKeyframeRequestsAreDebounced(t *testing.T) {
 	}
 	if asked < 19 || asked > 21 {
 		t.Errorf("%d keyframes asked for in 10 s, want one in %v", asked, keyframePause)
+	}
+}
+
+// A transport-wide feedback packet can be made to unpack to hundreds of MiB
+// by a parser that trusts its counters; ours must not, nor may it stall.
+func TestFeedbackBomb(t *testing.T) {
+	v, _ := bareViewer(t)
+	v.measure(v.lanes[0], 3)
+	bomb := []byte{0x80 | 15, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0xff, 0xff, 0, 0, 0, 0}
+	for len(bomb) < 1444 {
+		bomb = append(bomb, 0x80, 0x00) // one-bit status vectors: 14 packets each
+	}
+	binary.BigEndian.PutUint16(bomb[2:], uint16(len(bomb)/4-1))
+	if n := testing.AllocsPerRun(10, func() { v.feedback(bomb, testTime) }); n > 10 {
+		t.Errorf("%v allocations for one packet", n)
+	}
+	// one that lies about its size, one after another that is cut short
+	v.feedback(append([]byte{0x81, 206, 0xff, 0xff}, bomb...), testTime)
+	v.feedback([]byte{0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0x81}, testTime)
+	if v.counts.PLIs != 1 {
+		t.Errorf("%d PLIs", v.counts.PLIs)
 	}
 }

@@ -12,6 +12,8 @@ const (
 	headerSize = 12 // RTP header without CSRC and extensions (RFC 3550 §5.1)
 	tagRoom    = 16 // SRTP authentication tag at most
 
+	extensionSize = 8 // one extension of two bytes (RFC 8285 §4.2)
+
 	// A joining viewer gets the newest keyframe and what followed at once
 	// where that is little, or where the camera makes no keyframe when asked;
 	// else it waits for one that was asked for, but not long.
@@ -21,6 +23,11 @@ const (
 
 	// A viewer that is further behind than this skips to a keyframe.
 	behindLimit = time.Second
+
+	// The keyframe of another layer may be so much older than what was sent
+	// last: the layers of one picture come one after the other, and a keyframe
+	// that was asked for should not have to be asked for again.
+	stepBack = 300 * time.Millisecond
 
 	// Frames of a burst are stamped this far apart, so that the viewer decodes
 	// them at once and shows the newest.
@@ -43,6 +50,8 @@ type lane struct {
 	ssrc      uint32
 	rtxPT     uint8 // 0: none negotiated
 	rtxSSRC   uint32
+	twcc      uint8                 // id of the transport-wide number's extension; 0: not numbered
+	number    func(size int) uint16 // gives the next one, to a packet of so many bytes
 
 	next     uint64 // number of the next frame to send
 	burst    uint64 // frames up to this number are old, and sent all the same
@@ -99,8 +108,8 @@ func newLane(rings []*ring, clockRate uint32, f format, now time.Time) *lane {
 }
 
 // follow moves the lane to the layer it wants as soon as that has a keyframe
-// newer than what was sent; until then the old one goes on. It reports
-// whether a keyframe is waited for.
+// of about now; until then the old one goes on. It reports whether a keyframe
+// is waited for.
 func (l *lane) follow() (waiting bool) {
 	if l.want == l.layer {
 		return false
@@ -115,11 +124,11 @@ func (l *lane) follow() (waiting bool) {
 	last, _ := r.frameLocked(r.newestLocked())
 	r.mu.RUnlock()
 	gap := key.captured.Sub(l.lastCaptured)
-	if !ok || gap <= 0 {
+	if !ok || gap < -stepBack {
 		return true
 	}
 	// The layers show one scene: the time that passed in it passes on the wire.
-	l.tsOffset = l.lastTime + max(1, uint32(gap.Seconds()*float64(l.clockRate))) - key.rtpTime
+	l.tsOffset = l.lastTime + uint32(int64(gap.Seconds()*float64(l.clockRate))) - key.rtpTime
 	l.endRun()
 	l.ring, l.layer = r, l.want
 	l.startAt(key, last)
@@ -209,6 +218,11 @@ func (l *lane) startAt(key, last frame) {
 			s.last = 0 // frames already closer than a burst's
 		}
 	}
+	if late := int32(l.lastTime + 1 - s.of(key)); l.started && late > 0 { // time must go on
+		l.tsOffset += uint32(late)
+		s.offset += uint32(late)
+		s.time += uint32(late)
+	}
 	if l.nruns == len(l.runs) {
 		copy(l.runs[:], l.runs[1:])
 		l.nruns--
@@ -226,6 +240,7 @@ func (l *lane) build(f frame, b *batch, seal sealer) error {
 		payload := l.ring.payloadLocked(f.first + uint64(i))
 		from := len(b.buf)
 		b.buf = appendHeader(b.buf, i == f.count-1, l.pt, uint16(l.seq), t, l.ssrc)
+		b.buf = l.appendNumber(b.buf, from, len(payload))
 		b.buf = append(b.buf, payload...)
 		var err error
 		if b.buf, err = seal(b.buf, from); err != nil {
@@ -250,6 +265,19 @@ func appendHeader(b []byte, marker bool, pt uint8, seq uint16, time, ssrc uint32
 	b = binary.BigEndian.AppendUint16(b, seq)
 	b = binary.BigEndian.AppendUint32(b, time)
 	return binary.BigEndian.AppendUint32(b, ssrc)
+}
+
+// appendNumber appends the transport-wide sequence number to the header at
+// buf[from:] as a one-byte header extension (RFC 8285 §4.2), where negotiated.
+// It needs RTX: a packet sent again just as it was must not differ from
+// itself.
+func (l *lane) appendNumber(buf []byte, from, payload int) []byte {
+	if l.twcc == 0 {
+		return buf
+	}
+	buf[from] |= 0x10 // X
+	n := l.number(headerSize + extensionSize + payload + tagRoom)
+	return append(buf, 0xbe, 0xde, 0, 1, l.twcc<<4|1, byte(n>>8), byte(n), 0)
 }
 
 // resend appends the packet that carried a sequence number, again: as RTX
@@ -282,6 +310,7 @@ func (l *lane) resend(wire uint16, b *batch, seal sealer) (bool, error) {
 	from := len(b.buf)
 	if l.rtxPT != 0 {
 		b.buf = appendHeader(b.buf, marker, l.rtxPT, l.rtxSeq, t, l.rtxSSRC)
+		b.buf = l.appendNumber(b.buf, from, 2+len(run.ring.payloadLocked(packet)))
 		b.buf = binary.BigEndian.AppendUint16(b.buf, wire)
 		l.rtxSeq++
 	} else {

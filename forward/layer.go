@@ -7,7 +7,7 @@ import "time"
 // proof, and more of it each time that it failed.
 const (
 	downMargin = 1.0              // a layer needs its rate times this to be kept …
-	upMargin   = 1.25             // … and times this to be taken
+	upMargin   = 1.2              // … and times this to be taken
 	upAfter    = 2 * time.Second  // the estimate must have sufficed for so long
 	upAtMost   = 32 * time.Second // upAfter doubles up to this with each step up that did not last
 	lasting    = 10 * time.Second // a step up that holds for so long has lasted

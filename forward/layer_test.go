@@ -103,7 +103,7 @@ func fillLayers(rings []*ring, from, n int, key func(layer, frame int) bool) {
 
 func TestLaneSwitchesAtAKeyframe(t *testing.T) {
 	rings := layers(2)
-	fillLayers(rings, 0, 10, func(_, i int) bool { return i == 0 })
+	fillLayers(rings, 0, 10, func(layer, i int) bool { return layer == 0 && i == 0 })
 	now := testTime.Add(10 * 33 * time.Millisecond)
 	l := newLane(rings, 90000, videoFormat, now)
 	all, _ := drain(t, l, now)
@@ -155,6 +155,36 @@ func TestLaneSwitchesAtAKeyframe(t *testing.T) {
 		if string(again.Payload[2:]) != string(p.Payload) || again.Timestamp != p.Timestamp {
 			t.Errorf("sent again %q, want %q", again.Payload[2:], p.Payload)
 		}
+	}
+}
+
+// The layers of one picture come one after the other: the wanted layer's
+// keyframe is of the picture that was sent last, of the old layer, and will
+// always be. The lane must take it.
+func TestLaneSwitchesToAKeyframeOfThePictureJustSent(t *testing.T) {
+	rings := layers(2)
+	fillLayers(rings, 0, 5, func(_, i int) bool { return i == 0 })
+	now := testTime.Add(5 * 33 * time.Millisecond)
+	l := newLane(rings, 90000, videoFormat, now)
+	before, _ := drain(t, l, now)
+	fillLayers(rings[:1], 5, 1, func(int, int) bool { return false })
+	more, _ := drain(t, l, now)
+	l.want = 1
+	at := testTime.Add(5 * 33 * time.Millisecond)
+	rings[1].write(&capture.Frame{RTPTime: 77, Keyframe: true, Captured: at, Payloads: [][]byte{[]byte("key")}}, at)
+	if l.follow() || l.layer != 1 {
+		t.Fatal("it waits on")
+	}
+	got, _ := drain(t, l, now)
+	last := append(before, more...)[len(before)+len(more)-1]
+	if len(got) != 1 || got[0].Timestamp-last.Timestamp != 1 {
+		t.Errorf("%v after %v", got, last)
+	}
+	// a keyframe of long ago is not taken
+	rings[0].write(&capture.Frame{RTPTime: 78, Keyframe: true, Captured: at.Add(-time.Second), Payloads: [][]byte{[]byte("old")}}, at)
+	l.want = 0
+	if !l.follow() {
+		t.Error("it went back a second")
 	}
 }
 

@@ -1,14 +1,10 @@
 package forward_test
 
 import (
-	"context"
 	"encoding/binary"
-	"log/slog"
 	"testing"
 
-	"edged/capture"
 	"edged/capture/encode"
-	"edged/capture/pattern"
 	"edged/forward"
 
 	parameters "github.com/bluenviron/mediacommon/v2/pkg/codecs/h264"
@@ -41,32 +37,10 @@ func TestQualityChoosesTheLayer(t *testing.T) {
 		t.Skip("this build has no software encoder")
 	}
 	s := startSFU(t, nil)
-	cfg := capture.Config{ID: "dock", Source: "pattern:", Video: capture.VideoConfig{Width: 320, Height: 180, FPS: 25, Bitrate: 600_000, Layers: 2}}
-	source, err := pattern.New(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var sink struct{ capture.Sink }
-	camera, err := capture.New(cfg, source, &sink, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	st := s.AddStream("dock", camera.Keyframe)
-	st.OnDemand(camera.Demand)
-	sink.Sink = st
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- camera.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	awaitRing(t, st)
+	st := layeredPattern(t, s)
 	c := newClient(t, clientOptions{})
 	c.join(s, st)
-	want := []int{320}
+	want := []int{480}
 	see := func() {
 		t.Helper()
 		c.wait("the layer", func(p []*rtp.Packet) bool { return len(widths(p)) >= len(want) })
@@ -81,7 +55,7 @@ func TestQualityChoosesTheLayer(t *testing.T) {
 	for _, step := range []struct {
 		quality forward.Quality
 		width   int
-	}{{forward.Low, 160}, {forward.High, 320}, {forward.Low, 160}, {forward.Auto, 320}} {
+	}{{forward.Low, 240}, {forward.High, 480}, {forward.Low, 240}, {forward.Auto, 480}} {
 		c.viewer.SetQuality(step.quality)
 		want = append(want, step.width)
 		see()

@@ -16,6 +16,9 @@ const (
 	maxFmtp       = 512 // bytes of an a=fmtp that is repeated in the answer
 )
 
+// twccURI names the header extension of draft-holmer-rmcat-transport-wide-cc-extensions-01.
+const twccURI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+
 // offer is what an SDP offer asks for, in the offer's order.
 type offer struct {
 	ufrag, pwd  string
@@ -32,8 +35,9 @@ type offeredMedia struct {
 	kind     string // "video", "audio", "application"
 	mid      string
 	proto    string
-	receives bool // direction lets us send
-	rejected bool // port 0
+	receives bool  // direction lets us send
+	rejected bool  // port 0
+	twcc     uint8 // id of the transport-wide sequence number extension, 0 if not offered
 	formats  []format
 }
 
@@ -167,6 +171,12 @@ func parseMedia(m *sdp.MediaDescription) offeredMedia {
 			out.mid = a.Value
 		case "sendonly", "inactive":
 			out.receives = false
+		case "extmap":
+			id, uri, _ := strings.Cut(a.Value, " ")
+			id, _, _ = strings.Cut(id, "/")
+			if n, err := strconv.ParseUint(id, 10, 8); err == nil && n >= 1 && n <= 14 && strings.TrimSpace(uri) == twccURI { // RFC 8285 §4.2
+				out.twcc = uint8(n)
+			}
 		case "bundle-only":
 			out.rejected = false // port 0 is how a bundle-only m-line looks (RFC 9143 §6)
 		case "rtpmap", "fmtp", "rtcp-fb":

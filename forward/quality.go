@@ -3,6 +3,8 @@ package forward
 import (
 	"slices"
 	"time"
+
+	"edged/forward/bwe"
 )
 
 // deadAfter is how long a layer that is needed may go without a frame before
@@ -46,8 +48,93 @@ func (v *Viewer) chooseLayers(now time.Time) {
 			}
 			l.rates[i] = bits
 		}
-		if want := l.chooser.next(now, v.quality, l.layer, l.rates, v.estimate); want != l.want {
+		if want := l.chooser.next(now, v.quality, l.want, l.rates, v.estimate()); want != l.want {
 			l.want, l.wanted = want, now
 		}
+		v.want(l)
 	}
+}
+
+// The bounds of an estimate, in bits/s. It starts high: the first feedback
+// comes within a tenth of a second, and on a LAN the best layer is right.
+const (
+	leastEstimate = 50e3
+	firstEstimate = 5e6
+	mostEstimate  = 50e6
+	wantHeadroom  = 1.2 // what is proved once fades while the proof is awaited
+)
+
+// measure has the lane's packets numbered and the path estimated from what
+// the viewer says of them; before run.
+func (v *Viewer) measure(l *lane, extension uint8) {
+	e, err := bwe.New(bwe.Config{Min: leastEstimate, Start: firstEstimate, Max: mostEstimate})
+	if err != nil {
+		v.log.Error("bandwidth estimate", "err", err)
+		return
+	}
+	v.bandwidth, l.twcc = e, extension
+	l.number = func(size int) uint16 { return e.Sent(v.at, size, v.kind) }
+}
+
+// measured takes a transport-wide feedback packet.
+func (v *Viewer) measured(b []byte, now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.bandwidth != nil && v.bandwidth.FeedbackBytes(now, b) == nil {
+		v.heard = true
+	}
+}
+
+// estimate is what the viewer's path takes, in bits/s; 0: not known. v.mu is
+// held.
+func (v *Viewer) estimate() float64 {
+	if v.bandwidth == nil || !v.heard {
+		return 0
+	}
+	return v.bandwidth.Estimate()
+}
+
+// want tells the estimator how much would be of use: enough for the next
+// better layer, where the viewer has not the best.
+func (v *Viewer) want(l *lane) {
+	if v.bandwidth == nil {
+		return
+	}
+	bits := l.rates[l.layer]
+	if v.quality == Auto {
+		for i := l.want - 1; i >= 0; i-- {
+			if l.rates[i] > 0 {
+				bits = l.rates[i] * upMargin
+				break
+			}
+		}
+	}
+	v.bandwidth.Want(bits * wantHeadroom)
+}
+
+// probe sends what the estimator asks for to find out whether the path takes
+// more: packets that were sent lately, once more as RTX, which viewers drop.
+// v.mu is held.
+func (v *Viewer) probe(b *batch, now time.Time) {
+	if v.bandwidth == nil || !v.heard {
+		return
+	}
+	bytes, _, ok := v.bandwidth.Probe(now)
+	remote := v.remote.Load()
+	if !ok || remote == nil {
+		return
+	}
+	i := slices.IndexFunc(v.lanes, func(l *lane) bool { return l.twcc != 0 && l.started })
+	if i < 0 {
+		return
+	}
+	l := v.lanes[i]
+	b.reset()
+	v.at, v.kind = now, bwe.Padding
+	for seq := uint16(l.seq) - 1; len(b.buf) < bytes; seq-- {
+		if again, err := l.resend(seq, b, v.seal); !again || err != nil {
+			break // no more is held
+		}
+	}
+	v.send(remote, b)
 }

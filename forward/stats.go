@@ -134,26 +134,27 @@ type StreamStats struct {
 
 // ViewerStats is one viewer, at one moment.
 type ViewerStats struct {
-	ID      string // not secret here: a short form
-	Subject string
-	Since   time.Time
-	State   string  // connecting, live, closed
-	Path    string  // kind of the viewer's candidate and transport: host/udp, srflx/udp, prflx/tcp, relay/udp …
-	Remote  string  // address of the viewer's candidate
-	Codec   string  // of the video
-	Quality Quality // as asked for
-	Layer   int     // of the video that is sent, 0 is the best; -1: none yet
-	Profile string  // SRTP protection profile
-	Packets uint64
-	Bytes   uint64        // of UDP payload
-	Bitrate float64       // bits/s, over the last whole second
-	Loss    float64       // fraction lost, by the last receiver report
-	Lost    uint64        // packets lost, by the receiver reports
-	Jitter  time.Duration // by the receiver reports
-	RTT     time.Duration // by LSR/DLSR (RFC 3550 §6.4.1)
-	NACKs   uint64        // packets asked for again
-	RTX     uint64        // packets sent again
-	PLIs    uint64        // PLI and FIR received
-	Skipped uint64        // frames skipped because the viewer was behind
-	Join    time.Duration // offer → first keyframe sent; 0 before
+	ID       string // not secret here: a short form
+	Subject  string
+	Since    time.Time
+	State    string  // connecting, live, closed
+	Path     string  // kind of the viewer's candidate and transport: host/udp, srflx/udp, prflx/tcp, relay/udp …
+	Remote   string  // address of the viewer's candidate
+	Codec    string  // of the video
+	Quality  Quality // as asked for
+	Layer    int     // of the video that is sent, 0 is the best; -1: none yet
+	Profile  string  // SRTP protection profile
+	Packets  uint64
+	Bytes    uint64        // of UDP payload
+	Estimate float64       // bits/s that the viewer's path takes; 0: not measured
+	Bitrate  float64       // bits/s, over the last whole second
+	Loss     float64       // fraction lost, by the last receiver report
+	Lost     uint64        // packets lost, by the receiver reports
+	Jitter   time.Duration // by the receiver reports
+	RTT      time.Duration // by LSR/DLSR (RFC 3550 §6.4.1)
+	NACKs    uint64        // packets asked for again
+	RTX      uint64        // packets sent again
+	PLIs     uint64        // PLI and FIR received
+	Skipped  uint64        // frames skipped because the viewer was behind
+	Join     time.Duration // offer → first keyframe sent; 0 before
 }

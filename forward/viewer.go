@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"edged/forward/bwe"
+
 	"github.com/pion/ice/v4"
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
@@ -57,16 +59,19 @@ type Viewer struct {
 	selected atomic.Pointer[ice.Candidate] // the viewer's end of the selected pair
 	remotes  atomic.Int32                  // remote candidates taken, of this ICE generation
 
-	mu       sync.Mutex // held for building one frame; orders what is sent
-	lanes    []*lane
-	out      *srtp.Context
-	header   rtp.Header  // scratch of seal
-	counts   ViewerStats // the counters, path and reception part
-	quality  Quality
-	estimate float64 // bits/s that the path takes; 0: not known
-	rate     rateMeter
-	recent   []resent // by sequence number modulo recentResends; nil before the first NACK
-	budget   tokens
+	mu        sync.Mutex // held for building one frame; orders what is sent
+	lanes     []*lane
+	out       *srtp.Context
+	header    rtp.Header  // scratch of seal
+	counts    ViewerStats // the counters, path and reception part
+	quality   Quality
+	bandwidth *bwe.Estimator // what the path takes; nil: not measured
+	heard     bool           // feedback of it came
+	at        time.Time      // when the packets that are being built leave
+	kind      bwe.Kind       // what they are for
+	rate      rateMeter
+	recent    []resent // by sequence number modulo recentResends; nil before the first NACK
+	budget    tokens
 
 	mending   sync.Mutex // one ICE restart at a time; guards the two below once open has returned
 	sessionID uint64     // of the answer's o= line
@@ -217,11 +222,13 @@ func (v *Viewer) pump(b *batch, now time.Time) (waiting bool) {
 		return false
 	}
 	v.chooseLayers(now)
+	v.at, v.kind = now, bwe.Media
 	for _, l := range v.lanes {
 		for v.pumpOne(l, b, now) {
 		}
 		waiting = waiting || l.waiting
 	}
+	v.probe(b, now)
 	return waiting
 }
 
@@ -335,6 +342,7 @@ func (v *Viewer) Stats() ViewerStats {
 			s.Layer = l.layer
 		}
 	}
+	s.Estimate = v.estimate()
 	s.Bitrate = v.rate.bitsPerSecond(time.Now())
 	return s
 }

@@ -106,6 +106,7 @@ type clientOptions struct {
 	networks []webrtc.NetworkType
 	codecs   []webrtc.RTPCodecParameters
 	nacks    bool                     // pion's interceptors: NACK generator, reports, RTX
+	twcc     bool                     // transport-wide feedback
 	drop     func(p *rtp.Packet) bool // below the interceptors
 }
 
@@ -143,6 +144,11 @@ func newClient(t testing.TB, o clientOptions) *client {
 	}
 	if o.nacks {
 		if err := webrtc.ConfigureNack(m, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o.twcc {
+		if err := webrtc.ConfigureTWCCSender(m, r); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -223,7 +229,7 @@ func (c *client) wait(what string, ok func(packets []*rtp.Packet) bool) {
 		select {
 		case <-c.arrived:
 		case <-limit:
-			c.t.Fatalf("%s: %d packets in 20 s; viewer: %q", what, len(c.packets), c.viewer.Reason())
+			c.t.Fatalf("%s: %d packets in 20 s; viewer: %q %+v", what, len(c.packets), c.viewer.Reason(), c.viewer.Stats())
 		}
 	}
 }

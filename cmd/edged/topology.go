@@ -30,6 +30,9 @@ type topologyViewer struct {
 	Remote   string    `json:"remote"`
 	Codec    string    `json:"codec"`
 	SRTP     string    `json:"srtp"`
+	Quality  string    `json:"quality"`
+	Layer    int       `json:"layer"`    // that is sent, 0 is the best; -1: none yet
+	Estimate float64   `json:"estimate"` // bits/s that the path takes; 0: not measured
 	Packets  uint64    `json:"packets"`
 	Bytes    uint64    `json:"bytes"`
 	Bitrate  float64   `json:"bitrate"` // bits/s
@@ -81,7 +84,7 @@ func (g *gateway) topology() any {
 
 func watcher(v forward.ViewerStats) topologyViewer {
 	return topologyViewer{
-		ID: v.ID, Subject: v.Subject, Since: v.Since.UTC(), State: v.State, Path: v.Path, Remote: v.Remote, Codec: v.Codec, SRTP: v.Profile,
+		ID: v.ID, Subject: v.Subject, Since: v.Since.UTC(), State: v.State, Path: v.Path, Remote: v.Remote, Codec: v.Codec, SRTP: v.Profile, Quality: string(v.Quality), Layer: v.Layer, Estimate: v.Estimate,
 		Packets: v.Packets, Bytes: v.Bytes, Bitrate: v.Bitrate, Loss: v.Loss, Lost: v.Lost, Jitter: v.Jitter.Seconds(), RTT: v.RTT.Seconds(),
 		NACKs: v.NACKs, RTX: v.RTX, PLIs: v.PLIs, Skipped: v.Skipped, JoinTime: v.Join.Seconds(),
 	}

@@ -1,0 +1,200 @@
+package forward_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"edged/capture"
+	"edged/capture/encode"
+	"edged/capture/pattern"
+	"edged/forward"
+
+	"github.com/pion/rtp"
+)
+
+// bottleneck is a UDP path between one viewer and the SFU: what goes to the
+// viewer waits in a queue that is served at a rate and drops what does not
+// fit.
+type bottleneck struct {
+	viewer *net.UDPConn // the viewer sends here
+	sfu    *net.UDPConn // connected to the SFU
+	rate   atomic.Int64 // bits/s; 0: no limit
+
+	mu     sync.Mutex
+	client netip.AddrPort
+}
+
+const bottleneckQueue = 300 * time.Millisecond
+
+func newBottleneck(t *testing.T, sfu uint16) *bottleneck {
+	t.Helper()
+	b := &bottleneck{}
+	var err error
+	if b.viewer, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	if b.sfu, err = net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(sfu)}); err != nil {
+		t.Fatal(err)
+	}
+	queue := make(chan []byte, 4096)
+	var queued atomic.Int64
+	var group sync.WaitGroup
+	group.Go(func() { // viewer → SFU
+		buf := make([]byte, 2000)
+		for {
+			n, from, err := b.viewer.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			b.mu.Lock()
+			b.client = from
+			b.mu.Unlock()
+			_, _ = b.sfu.Write(buf[:n])
+		}
+	})
+	group.Go(func() { // SFU → queue
+		defer close(queue)
+		buf := make([]byte, 2000)
+		for {
+			n, err := b.sfu.Read(buf)
+			if err != nil {
+				return
+			}
+			rate := b.rate.Load()
+			if rate > 0 && queued.Load()*8 > rate*int64(bottleneckQueue)/int64(time.Second) {
+				continue
+			}
+			queued.Add(int64(n))
+			queue <- append([]byte(nil), buf[:n]...)
+		}
+	})
+	group.Go(func() { // queue → viewer
+		var free time.Time // when the link is free again
+		for p := range queue {
+			if rate := b.rate.Load(); rate > 0 {
+				now := time.Now()
+				if free.Before(now) {
+					free = now
+				}
+				free = free.Add(time.Duration(len(p)) * 8 * time.Second / time.Duration(rate))
+				time.Sleep(time.Until(free))
+			}
+			queued.Add(-int64(len(p)))
+			b.mu.Lock()
+			to := b.client
+			b.mu.Unlock()
+			_, _ = b.viewer.WriteToUDPAddrPort(p, to)
+		}
+	})
+	t.Cleanup(func() {
+		_ = b.viewer.Close()
+		_ = b.sfu.Close()
+		group.Wait()
+	})
+	return b
+}
+
+// through makes an answer's candidate that of the bottleneck.
+func (b *bottleneck) through(answer string) string {
+	port := b.viewer.LocalAddr().(*net.UDPAddr).Port
+	return regexp.MustCompile(`(?m)(a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1) \d+`).ReplaceAllString(answer, "$1 "+strconv.Itoa(port))
+}
+
+// layeredPattern is a camera with two layers, 700 and 140 kbit/s.
+func layeredPattern(t *testing.T, s *forward.SFU) *forward.Stream {
+	t.Helper()
+	cfg := capture.Config{ID: "dock", Source: "pattern:", Video: capture.VideoConfig{Width: 480, Height: 270, FPS: 25, Bitrate: 700_000, Layers: 2}}
+	log := slog.New(slog.DiscardHandler)
+	source, err := pattern.New(cfg, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sink struct{ capture.Sink }
+	camera, err := capture.New(cfg, source, &sink, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := s.AddStream("dock", camera.Keyframe)
+	st.OnDemand(camera.Demand)
+	sink.Sink = st
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- camera.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	awaitRing(t, st)
+	return st
+}
+
+// A viewer whose link gets narrow is given the low layer, and the high one
+// again when the link has recovered; by the way it loses no more than a queue
+// drops before the box can know.
+func TestLayerFollowsTheLink(t *testing.T) {
+	if encode.Name == "" {
+		t.Skip("this build has no software encoder")
+	}
+	s := startSFU(t, func(c *forward.Config) { c.TCP = "" })
+	st := layeredPattern(t, s)
+	udp, _ := s.Ports()
+	link := newBottleneck(t, udp)
+	c := newClient(t, clientOptions{nacks: true, twcc: true})
+	v, answer, err := s.Join(context.Background(), st, forward.ViewerOptions{Offer: c.offer(nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.viewer = v
+	c.answer(link.through(answer))
+	settle := func(what string, layer int) {
+		t.Helper()
+		began := time.Now()
+		for limit := began.Add(40 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			stats := v.Stats()
+			if stats.Layer == layer && stats.State == "live" {
+				t.Logf("%s: layer %d after %v, estimate %.0f kbit/s", what, layer, time.Since(began).Round(10*time.Millisecond), stats.Estimate/1000)
+				return
+			}
+			if time.Now().After(limit) {
+				t.Fatalf("%s: %+v", what, stats)
+			}
+		}
+	}
+	settle("join", 0)
+	c.wait("three seconds of the best layer", frames(75))
+	for _, p := range []struct {
+		name  string
+		rate  int64
+		layer int
+	}{{"350 kbit/s", 350_000, 1}, {"no limit", 0, 0}, {"350 kbit/s again", 350_000, 1}} {
+		link.rate.Store(p.rate)
+		settle(p.name, p.layer)
+		c.mu.Lock()
+		have := 0
+		for _, p := range c.packets {
+			if p.Marker {
+				have++
+			}
+		}
+		c.mu.Unlock()
+		c.wait("pictures of it", frames(have+50))
+	}
+	// on a narrow link the low layer stays, whatever probes say meanwhile
+	c.mu.Lock()
+	seen := len(c.packets)
+	c.mu.Unlock()
+	c.wait("four more seconds", func(packets []*rtp.Packet) bool { return frames(100)(packets[seen:]) })
+	if stats := v.Stats(); stats.Layer != 1 || stats.Estimate > 700_000 {
+		t.Errorf("%+v", stats)
+	}
+}
