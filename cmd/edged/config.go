@@ -32,7 +32,9 @@ type live struct {
 	log   *slog.Logger
 	fixed options // flags beat every document
 
-	mu      sync.Mutex // held while a document is replaced
+	put sync.Mutex // held while a document is replaced, which may take seconds
+
+	mu      sync.Mutex // guards what follows
 	cfg     config.Config
 	doc     storage.Document
 	applies map[string]uint64 // by result
@@ -159,16 +161,24 @@ func (l *live) Document() []byte {
 // Put implements web.ConfigStore: it checks the document whole, applies what
 // can be applied, and keeps it. Nothing has changed where it fails.
 func (l *live) Put(_ context.Context, doc []byte) (restart []string, err error) {
+	l.put.Lock()
+	defer l.put.Unlock()
+	restart, err = l.replace(doc)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	defer func() {
-		if err != nil {
-			l.applies["rejected"]++
-		} else {
-			l.applies["applied"]++
-		}
-	}()
-	doc, err = config.Merge(l.doc.Bytes, doc)
+	if err != nil {
+		l.applies["rejected"]++
+	} else {
+		l.applies["applied"]++
+	}
+	return restart, err
+}
+
+// replace does the work of Put; l.put is held, so that nobody else changes
+// what runs.
+func (l *live) replace(doc []byte) (restart []string, err error) {
+	old, before := l.current()
+	doc, err = config.Merge(before.Bytes, doc)
 	if err != nil {
 		return nil, faulty(err)
 	}
@@ -179,9 +189,9 @@ func (l *live) Put(_ context.Context, doc []byte) (restart []string, err error) 
 	if _, err := l.box.Apply(cfg.Cameras); err != nil {
 		return nil, err
 	}
-	d := storage.Document{Bytes: doc, Source: "page", Epoch: l.doc.Epoch, Rev: l.doc.Rev + 1, Hash: sha256.Sum256(doc)}
+	d := storage.Document{Bytes: doc, Source: "page", Epoch: before.Epoch, Rev: before.Rev + 1, Hash: sha256.Sum256(doc)}
 	if err := l.store.SaveConfig(d); err != nil {
-		if _, back := l.box.Apply(l.cfg.Cameras); back != nil {
+		if _, back := l.box.Apply(old.Cameras); back != nil {
 			l.log.Error("the configuration before", "err", back)
 		}
 		return nil, fmt.Errorf("keep the configuration: %w", err)
@@ -190,12 +200,14 @@ func (l *live) Put(_ context.Context, doc []byte) (restart []string, err error) 
 	if l.fixed.logLevel == "" {
 		l.level.Set(cfg.Log)
 	}
-	for _, section := range config.Diff(l.cfg, cfg).Sections {
+	for _, section := range config.Diff(old, cfg).Sections {
 		if section != "auth" && section != "log" {
 			restart = append(restart, section)
 		}
 	}
+	l.mu.Lock()
 	l.cfg, l.doc = cfg, d
+	l.mu.Unlock()
 	l.log.Info("configuration replaced", "rev", d.Rev, "restart_needed", restart)
 	return restart, nil
 }

@@ -3,7 +3,9 @@ package config
 import (
 	"bytes"
 	"encoding/json"
+	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -103,11 +105,40 @@ func (n *node) restore(v, old any, p path, fs *Faults) any {
 				f = n.field(m.key)
 			}
 			before, _ := was.get(m.key)
+			if f != nil && f.secret && m.value == any(Hidden) && !within(destinations(v), destinations(was)) {
+				fs.add(p.key(m.key), "%q: the secret would go to another address than before: give it again", Hidden)
+				continue
+			}
 			out[i] = member{m.key, f.restore(m.value, before, p.key(m.key), fs)}
 		}
 		return out
 	}
 	return v
+}
+
+// destinations are the hosts and ports that the secrets of an object go to: a
+// camera's, or the brokers'.
+func destinations(o object) (out []string) {
+	add := func(v any) {
+		if text, ok := v.(string); ok {
+			if u, err := url.Parse(text); err == nil && u.Host != "" {
+				out = append(out, u.Scheme+"://"+u.Host)
+			}
+		}
+	}
+	for _, key := range []string{"source", "sub", "servers"} {
+		v, _ := o.get(key)
+		add(v)
+		list, _ := v.([]any)
+		for _, item := range list {
+			add(item)
+		}
+	}
+	return out
+}
+
+func within(some, all []string) bool {
+	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
 }
 
 // twin finds the item of the old list that is the same thing as item.

@@ -132,3 +132,24 @@ func FuzzMerge(f *testing.F) {
 		}
 	})
 }
+
+// Who may write the configuration but not read its secrets must not have them
+// sent to an address of his own.
+func TestMergeSendsNoSecretElsewhere(t *testing.T) {
+	now := `{"cameras":[{"id":"a","source":"rtsp://10.0.0.5/main","sub":"rtsp://10.0.0.5/sub","password":"one"}],
+		"uplink":{"servers":["mqtts://b1:8883","mqtts://b2:8883"],"password":"two"}}`
+	for next, want := range map[string]string{
+		`{"cameras":[{"id":"a","source":"rtsp://10.0.0.5/other","password":"***"}],"uplink":{"servers":["mqtts://b2:8883"],"password":"***"}}`: "",
+		`{"cameras":[{"id":"a","source":"rtsp://10.0.0.6/main","password":"***"}]}`:                                                            "/cameras/0/password",
+		`{"cameras":[{"id":"a","source":"rtsp://10.0.0.5:8554/main","password":"***"}]}`:                                                       "/cameras/0/password",
+		`{"cameras":[{"id":"a","source":"rtsp://10.0.0.5/main","sub":"rtsp://evil/sub","password":"***"}]}`:                                    "/cameras/0/password",
+		`{"uplink":{"servers":["mqtts://b1:8883","mqtts://evil:8883"],"password":"***"}}`:                                                      "/uplink/password",
+		`{"uplink":{"servers":["mqtt://b1:8883"],"password":"***"}}`:                                                                           "/uplink/password",
+	} {
+		_, err := Merge([]byte(now), []byte(next))
+		var fs Faults
+		if want == "" && err != nil || want != "" && (!errors.As(err, &fs) || len(fs) != 1 || fs[0].Pointer != want || !strings.Contains(fs[0].Detail, "another address")) {
+			t.Errorf("%s: %v, want a fault at %q", next, err, want)
+		}
+	}
+}
