@@ -147,3 +147,34 @@ func TestFeedbackBomb(t *testing.T) {
 		t.Errorf("%d PLIs", v.counts.PLIs)
 	}
 }
+
+// A camera that lets a request pass is known for it when the wait is over, not
+// when its next keyframe comes; one that answers is known for that.
+func TestCamerasThatDoNotAnswer(t *testing.T) {
+	st := newStream(&SFU{}, "dock", func(int) {})
+	st.Describe([]capture.Track{{Kind: capture.Video, Codec: capture.H264, ClockRate: 90000}})
+	f := st.feeds[0]
+	now := time.Now()
+	st.wantKeyframe(f.ring)
+	st.askKeyframes(now)
+	if !st.askKeyframes(now.Add(burstWait)) || f.deaf != 0 {
+		t.Fatalf("judged before the wait was over: deaf %d", f.deaf)
+	}
+	if st.askKeyframes(now.Add(burstWait+1)) || f.deaf != deafFor {
+		t.Fatalf("deaf %d after the wait", f.deaf)
+	}
+	st.Frame(&capture.Frame{Keyframe: true, Payloads: [][]byte{{5}}}) // late: told already
+	if f.deaf != deafFor {
+		t.Errorf("deaf %d after a late keyframe", f.deaf)
+	}
+	for range deafFor {
+		now = now.Add(time.Minute)
+		st.wantKeyframe(f.ring)
+		st.askKeyframes(now)
+		f.asked = time.Now()
+		st.Frame(&capture.Frame{Keyframe: true, Payloads: [][]byte{{5}}})
+	}
+	if f.deaf != 0 {
+		t.Errorf("deaf %d after %d answers in time", f.deaf, deafFor)
+	}
+}

@@ -97,8 +97,20 @@ type feed struct {
 	wanted   bool      // a keyframe is wanted
 	asked    time.Time // when one was asked for last
 	answered bool      // one came since
+	judged   bool      // whether it came in time has been noted
 	needed   time.Time // when a viewer needed the layer last
 	spared   bool      // the source was told that nobody needs the layer
+}
+
+// judge notes, once for each request, whether the camera made a keyframe in
+// time; came says that there is one now. The stream's mu is held.
+func (f *feed) judge(now time.Time, came bool) {
+	late := now.Sub(f.asked) > burstWait
+	if f.asked.IsZero() || f.judged || !came && !late {
+		return
+	}
+	f.judged = true
+	f.answer(came && !late)
 }
 
 func newFeed(t capture.Track) *feed {
@@ -121,10 +133,11 @@ func (st *Stream) Frame(f *capture.Frame) {
 	now := time.Now()
 	to := st.feeds[f.Track]
 	if f.Keyframe {
-		if !to.answered && !to.asked.IsZero() {
-			to.answer(now.Sub(to.asked) <= burstWait)
-		}
+		to.judge(now, true)
 		to.fresh, to.wanted, to.answered = false, false, true
+	}
+	if to.asked.IsZero() && !to.audio && !f.Keyframe {
+		to.wanted = true // before a viewer has to wait: does the camera hear?
 	}
 	if f.Lost && !f.Keyframe && now.Sub(to.needed) < spareAfter {
 		to.wanted = true // what follows refers to what was lost
@@ -216,15 +229,16 @@ func (st *Stream) askKeyframes(now time.Time) (waiting bool) {
 	st.mu.Lock()
 	var layers []int
 	for _, f := range st.feeds {
+		f.judge(now, false)
 		pause := keyframePause
 		if !f.answered {
 			pause = keyframeRetry
 		}
 		if f.wanted && now.Sub(f.asked) >= pause {
-			f.asked, f.wanted, f.answered = now, false, false
+			f.asked, f.wanted, f.answered, f.judged = now, false, false, false
 			layers = append(layers, f.layer)
 		}
-		waiting = waiting || f.wanted
+		waiting = waiting || f.wanted || !f.asked.IsZero() && !f.judged
 	}
 	st.mu.Unlock()
 	for _, l := range layers {
