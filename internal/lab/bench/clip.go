@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"edged/capture/capturetest"
 )
 
 // ClipFPS is the frame rate of Clip.
@@ -42,4 +44,17 @@ func Clip(ctx context.Context, dir string, keyframe time.Duration) (path string,
 		return "", fmt.Errorf("clip: ffmpeg: %w: %s", err, strings.TrimSpace(string(out)))
 	}
 	return path, os.Rename(aside, path)
+}
+
+// Play is a camera that plays a recording, an H.264 byte stream, at fps frames
+// a second; of no name: a small built-in one.
+func Play(file string, fps float64) (*capturetest.Source, error) {
+	var stream []byte
+	if file != "" {
+		var err error
+		if stream, err = os.ReadFile(file); err != nil {
+			return nil, err
+		}
+	}
+	return capturetest.New(capturetest.Options{Stream: stream, FPS: fps})
 }

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"edged/capture"
-	"edged/capture/capturetest"
+	"edged/internal/lab/bench"
 
 	"github.com/pion/interceptor"
 	"github.com/pion/rtp"
@@ -46,14 +46,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	var stream []byte
-	if *clip != "" {
-		var err error
-		if stream, err = os.ReadFile(*clip); err != nil {
-			return err
-		}
-	}
-	source, err := capturetest.New(capturetest.Options{Stream: stream, FPS: *fps})
+	source, err := bench.Play(*clip, *fps)
 	if err != nil {
 		return err
 	}

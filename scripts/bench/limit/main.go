@@ -21,7 +21,7 @@ import (
 	"syscall"
 
 	"edged/capture"
-	"edged/capture/capturetest"
+	"edged/internal/lab/bench"
 )
 
 func main() {
@@ -42,14 +42,7 @@ func run(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	var stream []byte
-	if *clip != "" {
-		var err error
-		if stream, err = os.ReadFile(*clip); err != nil {
-			return err
-		}
-	}
-	source, err := capturetest.New(capturetest.Options{Stream: stream, FPS: *fps})
+	source, err := bench.Play(*clip, *fps)
 	if err != nil {
 		return err
 	}
