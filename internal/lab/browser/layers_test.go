@@ -92,7 +92,7 @@ func expectLayers(t *testing.T, b *box) {
 			slow := false
 			for _, l := range c.Layers {
 				layers = append(layers, fmt.Sprintf("%d %s %d×%d", l.Layer, l.Codec, l.Width, l.Height))
-				slow = slow || l.FPS < 10 || l.Spared
+				slow = slow || l.FPS < 10 && !l.Spared // one that nobody needs is not made
 			}
 			for _, f := range c.Faults {
 				faults = append(faults, fmt.Sprintf("%d %s", f.Layer, f.Code))
