@@ -150,6 +150,9 @@ func (p *Page) Type(text string) error { return p.ask(command{Op: "type", Code: 
 // its first call.
 func (p *Page) Loss(percent int) error { return p.ask(command{Op: "loss", Percent: percent}, nil) }
 
+// Hide brings another tab before the page's, or the page's before the other.
+func (p *Page) Hide(hidden bool) error { return p.ask(command{Op: "hide", Hidden: hidden}, nil) }
+
 // Said is what the page wrote to its console, and its uncaught errors, which
 // begin with "uncaught: ".
 func (p *Page) Said() (said []string, err error) {
@@ -181,6 +184,7 @@ type command struct {
 	Code    string `json:"code,omitempty"`
 	Millis  int64  `json:"ms,omitempty"`
 	Percent int    `json:"percent"`
+	Hidden  bool   `json:"hidden"`
 }
 
 func (p *Page) ask(c command, out any) error {

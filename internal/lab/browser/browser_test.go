@@ -253,27 +253,19 @@ func TestPhone(t *testing.T) {
     source: rtsp://127.0.0.1:1/a/path/that/is/long/enough/to/need/more/than/one/line/on/a/phone
 `)
 	p := Open(t, Options{Width: 360, Height: 740, Dark: true})
-	fits := func(what string) {
-		t.Helper()
-		var width struct{ Scroll, Inner int }
-		must(t, p.Eval(&width, "({Scroll: document.documentElement.scrollWidth, Inner: innerWidth})"))
-		if width.Scroll > width.Inner || width.Inner != 360 {
-			t.Errorf("%s: %d pixels wide in a window of %d", what, width.Scroll, width.Inner)
-		}
-	}
 	must(t, p.Goto(b.url))
 	look(t, p, "demo", "?.frames > 5")
 	look(t, p, "a-camera-with-a-very-long-name", "?.camera === 'offline'")
-	fits("grid")
+	fits(t, p, "grid", 360)
 	must(t, p.Key("s"))
 	must(t, p.Wait(`document.querySelector('[data-camera=demo] .statistics').checkVisibility()`, patience))
-	fits("statistics")
+	fits(t, p, "statistics", 360)
 	must(t, p.Click("[data-camera=demo] .picture"))
 	must(t, p.Wait("location.hash === '#/demo'", patience))
-	fits("one camera")
+	fits(t, p, "one camera", 360)
 	must(t, p.Goto("http://"+b.address+"/?token=bad"))
 	must(t, p.Wait("document.getElementById('token').checkVisibility()", patience))
-	fits("form")
+	fits(t, p, "form", 360)
 }
 
 // TestFirefox: a second browser, with other codecs.

@@ -5,7 +5,7 @@
 //   {"op":"launch", "browser", "path", "width", "height", "dark"}
 //   {"op":"goto", "url"}   {"op":"eval", "code"}   {"op":"wait", "code", "ms"}
 //   {"op":"click", "code"}   {"op":"key", "code"}   {"op":"type", "code"}
-//   {"op":"shot", "code"}   {"op":"said"}   {"op":"loss", "percent"}
+//   {"op":"shot", "code"}   {"op":"said"}   {"op":"loss", "percent"}   {"op":"hide", "hidden"}
 //
 // "code" is an expression that may be a promise, a CSS selector, a key, or text.
 // Answers: {"value": …} or {"error": "…"}.
@@ -16,7 +16,7 @@ import puppeteer from 'puppeteer-core';
 const CHROMIUM = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update',
   '--disable-sync', '--disable-quic', '--no-first-run'];
 
-let browser, page, cdp;
+let browser, page, cdp, front;
 const said = []; // what the page wrote to its console, and its uncaught errors
 
 const operations = {
@@ -57,6 +57,11 @@ const operations = {
     await cdp.send('Network.enable');
     await cdp.send('Network.emulateNetworkConditions',
       { offline: false, latency: 1, downloadThroughput: 1e8, uploadThroughput: 1e8, packetLoss: percent, packetQueueLength: 1000 });
+  },
+  // As a person does it: by another tab, in front of the page's.
+  async hide({ hidden }) {
+    front ??= await browser.newPage();
+    await (hidden ? front : page).bringToFront();
   },
   said: () => said,
 };

@@ -39,12 +39,15 @@ type seen struct {
 	First     float64   `json:"firstMs"`
 	Opens     int       `json:"opens"`
 	Restarts  int       `json:"restarts"`
+	Quality   string    `json:"quality"` // that it asks for
 	FPS       float64   `json:"fps"`
 	Latencies []float64 `json:"latencies"`
 	Stats     struct {
-		Buffer float64 `json:"buffer"`
-		Codec  string  `json:"codec"`
-		Path   string  `json:"path"`
+		Buffer  float64 `json:"buffer"`
+		Codec   string  `json:"codec"`
+		At      float64 `json:"at"` // when it was read, in ms
+		Packets int     `json:"packets"`
+		Path    string  `json:"path"`
 	} `json:"stats"`
 }
 

@@ -5,9 +5,7 @@ import { Link } from './link.js';
 import { Tile } from './tile.js';
 
 const MOST_VIEWS = 9;       // pictures at once
-const LINGER = 4000;        // ms that a picture out of sight is kept, where there is room
 const SETTLE = 150;         // ms without scrolling before pictures are chosen
-const HIDDEN = 60_000;      // ms that a hidden page keeps its pictures
 const TICK = 500, MEASURE = 1000;
 
 const $ = (id) => document.getElementById(id);
@@ -176,7 +174,7 @@ function change(camera, removed) {
   else show([...others, camera]);
 }
 
-let settling = 0, leaving = 0;
+let settling = 0;
 
 const watch = new IntersectionObserver((entries) => {
   for (const { target, intersectionRatio } of entries) {
@@ -187,36 +185,30 @@ const watch = new IntersectionObserver((entries) => {
   settling = setTimeout(choose, SETTLE);
 }, { rootMargin: '60px', threshold: [0, 0.25, 0.5, 0.75, 1] });
 
-// choose opens the pictures most in sight at once. Those out of sight stay
-// for a little while, so that who comes back sees them without waiting, but
-// never more than MOST_VIEWS in all.
+// choose has the pictures most in sight played at once; a hidden page has
+// none in sight. The others rest and keep their connection for a while, so
+// that who comes back waits for a keyframe and not for a new connection, but
+// never more than MOST_VIEWS in all: those seen last.
 function choose() {
-  if (document.hidden) return;
-  const seen = [...tiles.values()].filter((t) => t.sight > 0).sort((a, b) => b.sight - a.sight);
+  const now = performance.now(), all = [...tiles.values()];
+  const seen = document.hidden ? [] : all.filter((t) => t.sight > 0).sort((a, b) => b.sight - a.sight);
   const wanted = new Set(seen.slice(0, MOST_VIEWS));
-  const others = [...tiles.values()].filter((t) => t.view.wanted && !wanted.has(t));
-  const release = (some) => { for (const { view } of some) view.want(false); };
-  release(others.splice(MOST_VIEWS - wanted.size));
-  for (const { view } of wanted) view.want(true);
-  clearTimeout(leaving);
-  leaving = setTimeout(release, LINGER, others);
+  const others = all.filter((t) => t.view.wanted && !wanted.has(t)).sort((a, b) => b.seenAt - a.seenAt);
+  for (const { view } of others.slice(MOST_VIEWS - wanted.size)) view.want(false);
+  for (const tile of all) tile.watched(wanted.has(tile), now);
 }
 
-let hiding = 0;
-
 document.addEventListener('visibilitychange', () => {
-  clearTimeout(hiding);
-  if (document.hidden) {
-    hiding = setTimeout(() => { for (const { view } of tiles.values()) view.want(false); }, HIDDEN);
-    return;
-  }
-  for (const { view } of tiles.values()) view.resume(performance.now());
+  if (!document.hidden) for (const { view } of tiles.values()) view.resume(performance.now());
   choose();
 });
 
 setInterval(() => {
-  if (document.hidden) return;
-  for (const tile of tiles.values()) tile.view.tick(performance.now(), tile.live);
+  const now = performance.now();
+  for (const tile of tiles.values()) {
+    tile.adjust(now);
+    if (!document.hidden) tile.view.tick(now, tile.live);
+  }
 }, TICK);
 
 setInterval(() => {
@@ -233,7 +225,7 @@ function route() {
   const before = chosen;
   chosen = tiles.get(asked()) ?? null;
   for (const tile of tiles.values()) {
-    tile.enlarge(tile === chosen);
+    tile.enlarge(tile === chosen, tile === chosen || tiles.size === 1);
     if (chosen) tile.sight = tile === chosen ? 1 : 0;
   }
   grid.classList.toggle('large', Boolean(chosen));
@@ -257,7 +249,7 @@ const keys = {
 };
 
 addEventListener('keydown', (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input')) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input, select')) return;
   keys[event.key]?.();
 });
 

@@ -1,7 +1,11 @@
 // One camera on the page: its element, what it says, its picture.
 
 import { View } from './view.js';
+import { choices, quality, several } from './quality.js';
 import { rows } from './stats.js';
+
+const REST = 5000;      // ms out of sight, then no media: a keyframe brings the picture back
+const KEPT = 60_000;    // ms out of sight, then no connection: the box's places are for those who watch
 
 const PHASES = { starting: 'starting', live: 'live', stalled: 'stalled', offline: 'offline', unmet: 'not possible' };
 
@@ -25,7 +29,8 @@ export function describe(camera, view, connected) {
 export class Tile {
   camera; view; element;
   sight = 0; // how much of it can be seen, 0..1
-  #connected = true; #parts;
+  seenAt = 0; // when it was last among those watched, in ms
+  #connected = true; #watched = false; #alone = false; #choice; #parts;
 
   /** context: link, clock and ice for the view. */
   constructor(camera, context) {
@@ -34,13 +39,15 @@ export class Tile {
     const part = (selector) => this.element.querySelector(selector);
     this.#parts = {
       picture: part('.picture'), video: part('video'), notice: part('.notice'), statistics: part('.statistics'),
-      name: part('h2'), state: part('.state'), sound: part('.sound'), full: part('.full'), back: part('.back'),
+      name: part('h2'), state: part('.state'), quality: part('.quality'), choice: part('select'), sound: part('.sound'), full: part('.full'), back: part('.back'),
     };
     this.#parts.video.muted = true; // a cloned element does not take it from its attribute everywhere
     this.#parts.video.setAttribute('aria-label', `Live picture of ${camera.id}`);
     this.#parts.name.textContent = camera.id;
     this.view = new View({ ...context, camera: camera.id, audio: hasAudio(camera), video: this.#parts.video, changed: () => this.#show() });
     this.#parts.picture.onclick = () => { this.#parts.video.play().catch(() => {}); };
+    this.#choice = this.#parts.choice.value = choices.get(camera.id);
+    this.#parts.choice.onchange = ({ target }) => this.#choose(target.value);
     this.#parts.sound.onclick = () => this.#sound();
     this.#parts.full.onclick = () => this.fullScreen();
     this.enlarge(false);
@@ -55,6 +62,7 @@ export class Tile {
     this.camera = camera;
     if (camera.state !== before.state || camera.codec !== before.codec) this.view.cameraChanged(hasAudio(camera));
     this.#parts.sound.hidden = !hasAudio(camera);
+    this.#offer();
     this.#show();
   }
 
@@ -66,14 +74,34 @@ export class Tile {
     this.#show();
   }
 
-  /** Shows it alone, or in the grid. */
-  enlarge(large) {
+  /** Shows it alone, or in the grid; one camera on the box is alone without being large. */
+  enlarge(large, alone = large) {
     const { picture, full, back } = this.#parts;
     this.element.classList.toggle('chosen', large);
     picture.href = large ? '#/' : `#/${this.camera.id}`;
     picture.setAttribute('aria-label', large ? 'All cameras' : `Enlarge ${this.camera.id}`);
     full.hidden = !large || !document.fullscreenEnabled;
     back.hidden = !large;
+    this.#alone = alone;
+    this.#offer();
+  }
+
+  /** Somebody can see it, and it is among those that play; or not any more. */
+  watched(is, now) {
+    if (this.#watched) this.seenAt = now;
+    this.#watched = is;
+    this.adjust(now);
+  }
+
+  /** To be called twice a second or so, hidden or not: its quality follows its size, and whether it is watched. */
+  adjust(now) {
+    if (this.#watched) {
+      const pixels = this.element.clientWidth * devicePixelRatio;
+      this.seenAt = now;
+      this.view.ask(quality(this.camera, { alone: this.#alone, choice: this.#choice, pixels }));
+      this.view.want(true);
+    } else if (now - this.seenAt > KEPT) this.view.want(false);
+    else if (now - this.seenAt > REST) this.view.ask('off');
   }
 
   focus() { this.#parts.picture.focus({ preventScroll: true }); }
@@ -97,10 +125,22 @@ export class Tile {
     const { view } = this;
     return {
       state: view.state, text: view.text, camera: this.camera.state,
-      frames: view.stats?.frames ?? 0, shown: view.frames, fps: view.stats?.fps, latency: view.latency,
+      frames: view.stats?.frames ?? 0, shown: view.frames, quality: view.quality, fps: view.stats?.fps, latency: view.latency,
       latencies: [...view.latencies], joinMs: view.joinMs, firstMs: view.firstAt, opens: view.opens, restarts: view.restarts,
       stats: { ...view.stats },
     };
+  }
+
+  #offer() {
+    const offered = this.#alone && several(this.camera);
+    this.#parts.quality.hidden = !offered;
+    this.element.classList.toggle('offers', offered);
+  }
+
+  #choose(choice) {
+    this.#choice = choice;
+    choices.set(this.camera.id, choice);
+    this.adjust(performance.now());
   }
 
   #sound() {

@@ -53,10 +53,11 @@ export class View {
   stats = null;           // of the newest connection, see stats.js
   opens = 0; restarts = 0;
   wanted = false;
+  quality = 'auto';       // to ask the box for; off: connected, without media
 
   #camera; #link; #clock; #video; #audio; #changed; #ice = () => [];
   #pc = null; #id = ''; #shownBy = null; #old = null; #waiting = []; #early = [];
-  #opened = 0; #progress = 0; #brokenAt = 0; #failures = 0; #retry = 0;
+  #asked = ''; #opened = 0; #progress = 0; #brokenAt = 0; #failures = 0; #retry = 0;
   #codeAt = 0; #codeMisses = 0;
 
   /** ice gives the ICE servers to use now; changed is called when state or text change. */
@@ -78,6 +79,20 @@ export class View {
     this.wanted = wanted;
     if (wanted) this.open();
     else this.close();
+  }
+
+  /**
+   * Asks for a quality. After off the picture comes back over the same
+   * connection with the next keyframe; until then it does not count as live.
+   */
+  ask(quality) {
+    if (quality === this.quality) return;
+    if (this.quality === 'off') {
+      this.resume(performance.now());
+      if (this.state === 'live') this.#set('connecting', '');
+    }
+    this.quality = quality;
+    this.#tell();
   }
 
   /** Opens, or opens anew. What was shown stays until the new connection has a picture. */
@@ -132,7 +147,8 @@ export class View {
 
   /** To be called twice a second or so while the page is visible: notices what has stopped. */
   tick(now, cameraLive) {
-    if (!cameraLive) this.#progress = now; // nothing can be expected
+    this.#tell();
+    if (!cameraLive || this.quality === 'off') this.#progress = now; // nothing can be expected
     if (!this.#pc || this.#retry || !this.#link.up) return;
     const idle = now - this.#progress;
     const broken = this.#brokenAt && now - this.#brokenAt > BROKEN;
@@ -172,15 +188,26 @@ export class View {
     pc.onicecandidate = ({ candidate }) => { if (candidate?.candidate) this.#local(pc, candidate.candidate); };
     pc.onconnectionstatechange = () => this.#connection(pc);
     await pc.setLocalDescription();
-    const { view, sdp } = await this.#link.call('view.open', { camera: this.#camera, sdp: pc.localDescription.sdp, quality: 'auto' });
+    const { quality } = this;
+    const { view, sdp } = await this.#link.call('view.open', { camera: this.#camera, sdp: pc.localDescription.sdp, quality });
     if (pc !== this.#pc) {
       this.#link.call('view.close', { view }).catch(() => {});
       return;
     }
     this.#id = view;
+    this.#asked = quality;
+    this.#tell();
     for (const candidate of this.#waiting.splice(0)) this.#send(candidate);
     await pc.setRemoteDescription({ type: 'answer', sdp });
     for (const [id, candidate] of this.#early.splice(0)) if (id === view) this.#remote(candidate);
+  }
+
+  // tell asks the box for the quality, unless it was told already.
+  #tell() {
+    const { quality } = this, view = this.#id;
+    if (!view || quality === this.#asked) return;
+    this.#asked = quality;
+    this.#link.call('view.quality', { view, quality }).catch(() => { if (view === this.#id) this.#asked = ''; }); // the next tick tells again
   }
 
   // An ICE restart keeps the decoder and its picture; the other way is a new connection.
