@@ -37,7 +37,8 @@ func (b *box) get(path string) []byte {
 }
 
 // TestLayers: cameras with two layers, made on the box or by the camera. The
-// page plays the best; the other is there, with its own figures.
+// page plays the best, and the lower one when it is asked for; what nobody
+// watches is spared.
 func TestLayers(t *testing.T) {
 	server := rtsp.Start(t, rtsp.Options{})
 	b := startBox(t, fmt.Sprintf(`  - id: demo
@@ -57,9 +58,20 @@ func TestLayers(t *testing.T) {
 		}
 	}
 	readCode(t, p, "demo")
+	expectLayers(t, b)
+
+	for id, width := range map[string]int{"demo": 320, "dock": 160} {
+		must(t, p.Eval(nil, fmt.Sprintf("location.hash = '#/%s'", id)))
+		must(t, p.Wait(fmt.Sprintf("document.querySelector('[data-camera=%s] select').checkVisibility()", id), patience))
+		must(t, p.Eval(nil, fmt.Sprintf("document.querySelector('[data-camera=%s] select').focus()", id)))
+		must(t, p.Key("l"))
+		c := plays(t, p, id, width)
+		if c = look(t, p, id, fmt.Sprintf("?.frames > %d", c.Frames+30)); c.Opens != 1 || c.Quality != "low" {
+			t.Errorf("%s: %d connections, quality %s", id, c.Opens, c.Quality)
+		}
+	}
 	clean(t, p)
 
-	expectLayers(t, b)
 	frames := regexp.MustCompile(`edged_camera_frames_total\{camera="(demo|dock)",layer="1"\} ([0-9e+.]+)`)
 	found := frames.FindAllSubmatch(b.get("/metrics"), -1)
 	if len(found) != 2 {
@@ -76,8 +88,8 @@ func TestLayers(t *testing.T) {
 func expectLayers(t *testing.T, b *box) {
 	t.Helper()
 	want := map[string]string{
-		"demo": "[0 H264 640×360 1 H264 320×180] []",
-		"dock": "[0 H264 320×240 1 H264 160×120] []",
+		"demo": "[0 H264 640×360 1 H264 320×180 spared] []",
+		"dock": "[0 H264 320×240 1 H264 160×120 spared] []",
 		"odd":  "[0 H264 320×240] [1 codec]",
 	}
 	got := map[string]string{}
@@ -91,8 +103,12 @@ func expectLayers(t *testing.T, b *box) {
 			layers, faults := []string{}, []string{}
 			slow := false
 			for _, l := range c.Layers {
-				layers = append(layers, fmt.Sprintf("%d %s %d×%d", l.Layer, l.Codec, l.Width, l.Height))
-				slow = slow || l.FPS < 10 && !l.Spared // one that nobody needs is not made
+				text := fmt.Sprintf("%d %s %d×%d", l.Layer, l.Codec, l.Width, l.Height)
+				if l.Spared {
+					text += " spared"
+				}
+				layers = append(layers, text)
+				slow = slow || l.FPS < 10 && !l.Spared
 			}
 			for _, f := range c.Faults {
 				faults = append(faults, fmt.Sprintf("%d %s", f.Layer, f.Code))
