@@ -56,6 +56,7 @@ type lane struct {
 	next     uint64 // number of the next frame to send
 	burst    uint64 // frames up to this number are old, and sent all the same
 	started  bool   // a keyframe was sent
+	rejoins  bool   // it starts anew, with a keyframe that it may have had before
 	waiting  bool   // for a keyframe, because of a join or a skip
 	since    time.Time
 	seq      uint64 // next extended sequence number
@@ -145,6 +146,12 @@ func (l *lane) endRun() {
 // wait makes the lane go on at a keyframe newer than what it has sent.
 func (l *lane) wait(now time.Time) { l.waiting, l.since = true, now }
 
+// rejoin makes the lane go on as if the viewer had just joined.
+func (l *lane) rejoin(now time.Time) {
+	l.wait(now)
+	l.rejoins = l.started
+}
+
 // batch is a frame's packets ready for the wire, back to back in one buffer.
 type batch struct {
 	buf  []byte
@@ -193,14 +200,15 @@ func (l *lane) pick(now time.Time) (f frame, skipped uint64, ok bool) {
 		l.wait(now) // behind: only a keyframe helps
 	}
 	key, held := r.frameLocked(r.keyframe)
-	if !held || l.started && key.number < l.next {
+	joins := !l.started || l.rejoins
+	if !held || !joins && key.number < l.next {
 		return frame{}, 0, false
 	}
 	last, _ := r.frameLocked(newest)
-	if !l.started && r.deaf == 0 && now.Sub(l.since) < burstWait && (newest-key.number > burstFrames || last.bytes > burstBytes) {
+	if joins && r.deaf == 0 && now.Sub(l.since) < burstWait && (newest-key.number > burstFrames || last.bytes > burstBytes) {
 		return frame{}, 0, false
 	}
-	if l.started {
+	if !joins {
 		skipped = key.number - l.next
 	}
 	l.endRun()
@@ -229,7 +237,7 @@ func (l *lane) startAt(key, last frame) {
 	}
 	l.runs[l.nruns] = run{seq: l.seq, packet: key.first, ring: l.ring, stamp: s}
 	l.nruns++
-	l.next, l.burst, l.waiting, l.started = key.number, last.number, false, true
+	l.next, l.burst, l.waiting, l.started, l.rejoins = key.number, last.number, false, true, false
 }
 
 // build appends the frame's packets to b, protected, and moves on. The

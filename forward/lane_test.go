@@ -131,6 +131,34 @@ func TestLaneWaitsForAKeyframeWhenTheNewestIsOld(t *testing.T) {
 	}
 }
 
+// A viewer that comes back starts where a new one would, at once, and its
+// time goes on.
+func TestLaneRejoins(t *testing.T) {
+	start := time.Now()
+	r := newRing(capture.Video)
+	fill(r, 0, 5, 1000, start)
+	now := start.Add(5 * 33 * time.Millisecond)
+	l := newLane([]*ring{r}, 90000, videoFormat, now)
+	first, _ := drain(t, l, now)
+	fill(r, 5, 5, 1000, start) // off meanwhile; no keyframe but the old one
+	now = start.Add(10 * 33 * time.Millisecond)
+	l.rejoin(now)
+	again, skipped := drain(t, l, now)
+	if len(again) != 20 || string(again[0].Payload) != "frame 0 packet 0" || skipped != 0 {
+		t.Fatalf("%d packets, %d skipped", len(again), skipped)
+	}
+	last := first[len(first)-1]
+	for _, p := range again {
+		if p.SequenceNumber != last.SequenceNumber+1 || int32(p.Timestamp-last.Timestamp) < 0 {
+			t.Fatalf("%v after %v", p.Header, last.Header)
+		}
+		last = p
+	}
+	if d := last.Timestamp - first[len(first)-1].Timestamp; d > 6*3000 {
+		t.Errorf("time went on by %d ticks in five frames", d)
+	}
+}
+
 func TestLaneSkipsWhenBehind(t *testing.T) {
 	start := time.Now()
 	r := newRing(capture.Video)

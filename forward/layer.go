@@ -73,6 +73,10 @@ func (c *chooser) next(now time.Time, quality Quality, current int, rates []floa
 	return c.up(now, current, fits(upMargin), rates)
 }
 
+// asked notes that a person has asked for another quality: a step up need not
+// be waited for, if the estimate suffices now.
+func (c *chooser) asked(now time.Time) { *c = chooser{enough: now.Add(-upAfter)} }
+
 // down notes a step down: a step up that did not last makes the next one
 // wait longer.
 func (c *chooser) down(now time.Time) {

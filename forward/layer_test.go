@@ -60,6 +60,22 @@ func TestChooserFollowsATrace(t *testing.T) {
 	}
 }
 
+func TestChooserDoesWhatAPersonAsksAtOnce(t *testing.T) {
+	rates := []float64{2_500_000, 500_000}
+	var ch chooser
+	if got := ch.next(testTime, Low, 0, rates, 5e6); got != 1 {
+		t.Fatalf("low is layer %d", got)
+	}
+	ch.asked(testTime)
+	if got := ch.next(testTime, Auto, 1, rates, 5e6); got != 0 {
+		t.Errorf("auto on a wide path is layer %d", got)
+	}
+	ch.asked(testTime)
+	if got := ch.next(testTime, Auto, 1, rates, 1e6); got != 1 {
+		t.Errorf("auto on a narrow path is layer %d", got)
+	}
+}
+
 // An estimate that is enough only until it is used: the steps up become rare.
 func TestChooserDoesNotOscillate(t *testing.T) {
 	rates := []float64{2_500_000, 500_000}

@@ -16,10 +16,14 @@ const deadAfter = 3 * time.Second
 // keyframe. It returns at once; the change comes with the next keyframe of
 // the layer.
 func (v *Viewer) SetQuality(q Quality) {
+	now := time.Now()
 	v.mu.Lock()
-	if v.quality == Off && q != Off {
-		for _, l := range v.lanes {
-			l.wait(time.Now())
+	for _, l := range v.lanes {
+		if v.quality == Off && q != Off {
+			l.rejoin(now)
+		}
+		if v.quality != q {
+			l.chooser.asked(now)
 		}
 	}
 	v.quality = q
