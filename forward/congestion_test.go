@@ -189,12 +189,11 @@ func TestLayerFollowsTheLink(t *testing.T) {
 		c.mu.Unlock()
 		c.wait("pictures of it", frames(have+50))
 	}
-	// on a narrow link the low layer stays, whatever probes say meanwhile
+	// Probes go on meanwhile. A step up that they talk the box into, on a
+	// machine that is too busy to pace this link, is taken back.
 	c.mu.Lock()
 	seen := len(c.packets)
 	c.mu.Unlock()
 	c.wait("four more seconds", func(packets []*rtp.Packet) bool { return frames(100)(packets[seen:]) })
-	if stats := v.Stats(); stats.Layer != 1 || stats.Estimate > 700_000 {
-		t.Errorf("%+v", stats)
-	}
+	settle("four seconds later", 1)
 }
