@@ -49,11 +49,7 @@ func TestStorms(t *testing.T) {
 	w := newWitness(t, newPeer(t, cert))
 	attacker := newPeer(t, cert)
 	for _, p := range []*peer{w.peer, attacker} {
-		p.join(s, st)
-		if err := p.connect(); err != nil {
-			t.Fatal(err)
-		}
-		p.live(5)
+		p.watch(s, st, 5)
 	}
 	ssrc := attacker.ssrc.Load()
 	everything := &rtcp.TransportLayerNack{MediaSSRC: ssrc}
@@ -131,11 +127,7 @@ func TestCandidateOfAnotherViewer(t *testing.T) {
 	w := newWitness(t, newPeer(t, cert))
 	attacker := newPeer(t, cert)
 	for _, p := range []*peer{w.peer, attacker} {
-		p.join(s, st)
-		if err := p.connect(); err != nil {
-			t.Fatal(err)
-		}
-		p.live(2)
+		p.watch(s, st, 2)
 	}
 	host, port, err := net.SplitHostPort(w.viewer.Stats().Remote)
 	if err != nil {

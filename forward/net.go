@@ -144,27 +144,31 @@ func portError(err error) error {
 // interfacesFresh is how long a list of network interfaces is taken for true.
 const interfacesFresh = 2 * time.Second
 
-// interfaces is what ICE agents know of the machine's network, shared: by
-// itself each agent would list the interfaces anew and keep the list.
+// interfaces is what is known of the machine's network, shared: by itself each
+// ICE agent would list the interfaces anew, once for each address, and keep
+// the list.
 type interfaces struct {
-	mu   sync.Mutex
-	net  transport.Net
-	read time.Time
+	mu    sync.Mutex
+	net   transport.Net
+	addrs []netip.Addr // that viewers may use
+	err   error
+	read  time.Time
 }
 
-// network is the machine's network as of now; nil where it cannot be read.
-func (s *SFU) network() transport.Net {
-	i := &s.shared
+// known is the machine's network, read again when it is older than
+// interfacesFresh. The caller must not change addrs.
+func (i *interfaces) known(bound netip.Addr) (n transport.Net, addrs []netip.Addr, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.net == nil || time.Since(i.read) > interfacesFresh {
-		n, err := stdnet.NewNet()
-		if err != nil {
-			return nil
+	if i.read.IsZero() || time.Since(i.read) > interfacesFresh {
+		i.net = nil
+		if n, err := stdnet.NewNet(); err == nil {
+			i.net = n
 		}
-		i.net, i.read = n, time.Now()
+		i.addrs, i.err = hostAddrs(bound)
+		i.read = time.Now()
 	}
-	return i.net
+	return i.net, i.addrs, i.err
 }
 
 // udpMux is pion's mux, offering only usable addresses.

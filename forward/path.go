@@ -38,7 +38,7 @@ func (v *Viewer) open(ctx context.Context) (string, error) {
 		ice.WithLoggerFactory(v.sfu.pionLog),
 		ice.WithBindingRequestHandler(v.rebind),
 	}
-	if n := v.sfu.network(); n != nil {
+	if n, _, _ := v.sfu.shared.known(v.sfu.bound.Addr()); n != nil {
 		options = append(options, ice.WithNet(n))
 	}
 	if v.sfu.tcpMux != nil {

@@ -230,6 +230,16 @@ func (p *peer) media(b []byte) {
 	p.read(&packet)
 }
 
+// watch joins, connects, and waits until n frames have arrived.
+func (p *peer) watch(s *forward.SFU, st *forward.Stream, n int64) {
+	p.t.Helper()
+	p.join(s, st)
+	if err := p.connect(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.live(n)
+}
+
 // live waits until n more frames have arrived.
 func (p *peer) live(n int64) {
 	p.t.Helper()

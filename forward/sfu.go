@@ -126,7 +126,7 @@ func (s *SFU) Ports() (udp, tcp uint16) {
 
 // hostAddrs lists the box's own addresses that viewers may use now.
 func (s *SFU) hostAddrs() []netip.Addr {
-	addrs, err := hostAddrs(s.bound.Addr())
+	_, addrs, err := s.shared.known(s.bound.Addr())
 	if err != nil {
 		s.log.Warn("no host candidates", "error", err)
 	}
@@ -136,7 +136,7 @@ func (s *SFU) hostAddrs() []netip.Addr {
 // Addresses lists the host addresses that are offered to viewers now (usable
 // interfaces and public IPs), for the TURN server's peer policy and the page.
 // Valid once Ready.
-func (s *SFU) Addresses() []netip.Addr { return append(s.hostAddrs(), s.cfg.PublicIPs...) }
+func (s *SFU) Addresses() []netip.Addr { return slices.Concat(s.hostAddrs(), s.cfg.PublicIPs) }
 
 // AddStream makes the stream of a camera. keyframe is called, debounced and
 // from any goroutine, when viewers need a keyframe. The stream outlives the

@@ -29,7 +29,6 @@ type Stream struct {
 	demand func(layer int, wanted bool) // nil: every layer always comes
 
 	wake chan struct{} // a frame, a lane or a request is there; capacity 1
-	done chan struct{} // closed when work has ended
 
 	mu      sync.Mutex
 	tracks  []capture.Track
@@ -42,7 +41,7 @@ type Stream struct {
 }
 
 func newStream(s *SFU, id string, ask func(layer int)) *Stream {
-	return &Stream{id: id, sfu: s, ask: ask, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	return &Stream{id: id, sfu: s, ask: ask, wake: make(chan struct{}, 1)}
 }
 
 // OnDemand has demand called, from any goroutine, when viewers begin to need
@@ -175,7 +174,6 @@ func (st *Stream) wantKeyframe(r *ring) {
 
 // work is the stream's goroutine: it ends with ctx or RemoveStream.
 func (st *Stream) work(ctx context.Context) {
-	defer close(st.done)
 	next := time.NewTimer(reportInterval)
 	defer next.Stop()
 	var b batch
@@ -250,34 +248,31 @@ func (st *Stream) askKeyframes(now time.Time) (waiting bool) {
 
 // demandLayers notes which layers the viewers need and tells the source. A
 // layer that nobody needs is spared after spareAfter, once its rate is known.
+// It takes the viewers' locks before the stream's, as pump does.
 func (st *Stream) demandLayers(viewers []*Viewer, now time.Time) {
-	type change struct {
-		layer  int
-		wanted bool
-	}
-	var changes []change
 	st.mu.Lock()
-	several := len(st.feeds) > 1
-	for _, f := range st.feeds {
+	feeds := st.feeds // the slice is never changed after it was stored
+	st.mu.Unlock()
+	several := len(feeds) > 1
+	for _, f := range feeds {
 		if f.audio {
 			continue
 		}
-		if !several && len(viewers) > 0 || slices.ContainsFunc(viewers, func(v *Viewer) bool { return several && v.needs(f.ring) }) {
+		needed := !several && len(viewers) > 0 || several && slices.ContainsFunc(viewers, func(v *Viewer) bool { return v.needs(f.ring) })
+		rate, _ := f.delivers()
+		st.mu.Lock()
+		if needed {
 			f.needed = now
 		}
-		if !several || st.demand == nil {
-			continue
-		}
-		rate, _ := f.delivers()
-		spare := now.Sub(f.needed) >= spareAfter && rate > 0
-		if spare != f.spared {
+		spare, layer := now.Sub(f.needed) >= spareAfter && rate > 0, f.layer
+		tell := several && st.demand != nil && spare != f.spared
+		if tell {
 			f.spared = spare
-			changes = append(changes, change{f.layer, !spare})
 		}
-	}
-	st.mu.Unlock()
-	for _, c := range changes {
-		st.demand(c.layer, c.wanted)
+		st.mu.Unlock()
+		if tell {
+			st.demand(layer, !spare)
+		}
 	}
 }
 
