@@ -28,11 +28,11 @@ func check(args []string, stdout io.Writer) error {
 	if len(rest) != 1 {
 		return usagef("edged check: name one file; see edged help")
 	}
-	_, cfg, err := readConfig(rest[0])
+	given, err := readConfig(rest[0])
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "%s: good: %d cameras\n", rest[0], len(cfg.Cameras))
+	_, err = fmt.Fprintf(stdout, "%s: good: %d cameras\n", rest[0], len(given.cfg.Cameras))
 	return err
 }
 

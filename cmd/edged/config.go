@@ -40,46 +40,48 @@ type live struct {
 	applies map[string]uint64 // by result
 }
 
+// givenConfig is a configuration file, checked.
+type givenConfig struct {
+	doc []byte
+	cfg config.Config
+}
+
 // readConfig reads and checks a file. A fault is a usageError that lists all.
-func readConfig(name string) ([]byte, config.Config, error) {
+func readConfig(name string) (*givenConfig, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, config.Config{}, usagef("%v", err)
+		return nil, usagef("%v", err)
 	}
 	defer f.Close()
 	doc, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
 	if err != nil {
-		return nil, config.Config{}, usagef("%s: %v", name, err)
+		return nil, usagef("%s: %v", name, err)
 	}
 	cfg, err := config.Parse(doc)
 	var faults config.Faults
 	if errors.As(err, &faults) {
-		return nil, config.Config{}, &usageError{faults.In(name)}
+		return nil, &usageError{faults.In(name)}
 	}
-	return doc, cfg, err
+	return &givenConfig{doc, cfg}, err
 }
 
 // loadConfig finds the configuration to run: the file's where it says
 // something that was not applied before, else the one that ran last, else
 // the default.
-func loadConfig(o options, store *storage.Store, log *slog.Logger) (config.Config, storage.Document, error) {
+func loadConfig(given *givenConfig, store *storage.Store, log *slog.Logger) (config.Config, storage.Document, error) {
 	last, have, err := store.Config()
 	if err != nil {
 		log.Error("stored configuration", "err", err)
 	}
-	if o.config != "" {
-		doc, cfg, err := readConfig(o.config)
-		if err != nil {
-			return config.Config{}, storage.Document{}, err
-		}
-		if have && appliedBefore(store, doc, last) {
+	if given != nil {
+		if have && appliedBefore(store, given.doc, last) {
 			log.Info("the file was applied before; the configuration that came after it runs", "source", last.Source, "rev", last.Rev)
 		} else {
-			d := storage.Document{Bytes: doc, Source: "file", Epoch: last.Epoch, Rev: last.Rev + 1, Hash: sha256.Sum256(doc)}
+			d := storage.Document{Bytes: given.doc, Source: "file", Epoch: last.Epoch, Rev: last.Rev + 1, Hash: sha256.Sum256(given.doc)}
 			if err := store.SaveConfig(d); err != nil {
 				log.Error("the configuration cannot be kept", "err", err)
 			}
-			return cfg, d, nil
+			return given.cfg, d, nil
 		}
 	}
 	if have {

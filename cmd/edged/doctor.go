@@ -89,10 +89,11 @@ func examine(o options) ([]finding, error) {
 	}
 	cfg := config.Default()
 	if o.config != "" {
-		var err error
-		if _, cfg, err = readConfig(o.config); err != nil {
+		given, err := readConfig(o.config)
+		if err != nil {
 			return nil, err
 		}
+		cfg = given.cfg
 	}
 	say("configuration", nil, "%d cameras", len(cfg.Cameras))
 	err := storage.CheckDir(o.data)

@@ -68,12 +68,13 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := storage.CheckDir(o.data); err != nil {
 		return err
 	}
+	var given *givenConfig
 	if o.config != "" { // a bad file is told before anything is touched
-		if _, _, err := readConfig(o.config); err != nil {
+		if given, err = readConfig(o.config); err != nil {
 			return err
 		}
 	}
-	g, cfg, err := open(o, level, log)
+	g, cfg, err := open(o, given, level, log)
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 // open opens what is on disk, and finds the configuration.
-func open(o options, level *slog.LevelVar, log *slog.Logger) (*gateway, config.Config, error) {
+func open(o options, given *givenConfig, level *slog.LevelVar, log *slog.Logger) (*gateway, config.Config, error) {
 	identity, err := storage.OpenIdentity(o.data)
 	if err != nil {
 		return nil, config.Config{}, err
@@ -94,7 +95,7 @@ func open(o options, level *slog.LevelVar, log *slog.Logger) (*gateway, config.C
 	if err != nil {
 		return nil, config.Config{}, err
 	}
-	cfg, doc, err := loadConfig(o, store, log)
+	cfg, doc, err := loadConfig(given, store, log)
 	if err != nil {
 		_ = store.Close()
 		return nil, config.Config{}, err

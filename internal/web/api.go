@@ -37,6 +37,18 @@ func (s *Server) permit(w http.ResponseWriter, r *http.Request, right auth.Right
 	return s.deps.Signaling.Authorize(w, r, right, camera)
 }
 
+// offers checks the request's token, and that this box has what the route
+// serves; where not, the request has been answered.
+func (s *Server) offers(w http.ResponseWriter, r *http.Request, right auth.Right, present bool) bool {
+	if _, ok := s.permit(w, r, right, ""); !ok {
+		return false
+	}
+	if !present {
+		notFound(w, r)
+	}
+	return present
+}
+
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) { s.health(w, true) }
 
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
@@ -119,11 +131,7 @@ func (s *Server) turn(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) getConfig(w http.ResponseWriter, r *http.Request) {
-	if _, ok := s.permit(w, r, auth.Admin, ""); !ok {
-		return
-	}
-	if s.deps.Config == nil {
-		notFound(w, r)
+	if !s.offers(w, r, auth.Admin, s.deps.Config != nil) {
 		return
 	}
 	doc := s.deps.Config.Document()
@@ -142,11 +150,7 @@ var documentTypes = map[string]bool{
 }
 
 func (s *Server) putConfig(w http.ResponseWriter, r *http.Request) {
-	if _, ok := s.permit(w, r, auth.Admin, ""); !ok {
-		return
-	}
-	if s.deps.Config == nil {
-		notFound(w, r)
+	if !s.offers(w, r, auth.Admin, s.deps.Config != nil) {
 		return
 	}
 	if typ, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || !documentTypes[typ] {
@@ -176,11 +180,7 @@ func (s *Server) putConfig(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) stats(w http.ResponseWriter, r *http.Request) {
-	if _, ok := s.permit(w, r, auth.View, ""); !ok {
-		return
-	}
-	if s.deps.Stats == nil {
-		notFound(w, r)
+	if !s.offers(w, r, auth.View, s.deps.Stats != nil) {
 		return
 	}
 	since, err := parseSince(r.URL.Query().Get("since"))
@@ -213,11 +213,7 @@ func parseSince(text string) (time.Time, error) {
 }
 
 func (s *Server) topology(w http.ResponseWriter, r *http.Request) {
-	if _, ok := s.permit(w, r, auth.Admin, ""); !ok {
-		return
-	}
-	if s.deps.Topology == nil {
-		notFound(w, r)
+	if !s.offers(w, r, auth.Admin, s.deps.Topology != nil) {
 		return
 	}
 	writeJSON(w, s.deps.Topology())
