@@ -1,38 +1,24 @@
 package capture
 
-import (
-	"github.com/pion/rtp"
-	"github.com/pion/rtp/codecs"
-	"github.com/pion/rtp/codecs/av1/obu"
-)
-
 // Packetizer cuts access units into RTP payloads of at most [MaxPayload]
 // bytes. One belongs to one track and is not safe for concurrent use: the
 // payloads of a frame are valid until the next call.
 type Packetizer struct {
 	codec     Codec
-	payloader rtp.Payloader // H.265, VP9, AV1
-	buf       []byte        // the payloads that had to be composed, of the last frame
-	nalus     [][]byte      // scratch
-	pictureID uint16        // VP8, 15 bits
+	buf       []byte   // the payloads that had to be composed, of the last frame
+	nalus     [][]byte // scratch
+	split     [][]byte // scratch of Pack
+	pictureID uint16   // VP8 and VP9, 15 bits
 }
 
 // NewPacketizer makes a packetizer for a codec, or says with [CodeCodec] that
 // there is none.
 func NewPacketizer(c Codec) (*Packetizer, error) {
-	p := &Packetizer{codec: c}
 	switch c {
-	case H264, VP8, Opus, PCMU, PCMA:
-	case H265:
-		p.payloader = &codecs.H265Payloader{}
-	case VP9:
-		p.payloader = &codecs.VP9Payloader{}
-	case AV1:
-		p.payloader = &codecs.AV1Payloader{}
-	default:
-		return nil, Errorf(CodeCodec, "codec %q cannot be packetized", string(c))
+	case H264, H265, VP8, VP9, AV1, Opus, PCMU, PCMA:
+		return &Packetizer{codec: c}, nil
 	}
-	return p, nil
+	return nil, Errorf(CodeCodec, "codec %q cannot be packetized", string(c))
 }
 
 // H264 cuts the NAL units of one access unit (RFC 6184, packetization mode 1)
@@ -138,125 +124,67 @@ func (p *Packetizer) take(n int) []byte {
 	return p.buf[at : at+n : at+n]
 }
 
-// Pack cuts one unit of any other codec and sets Payloads and Keyframe of
-// dst, reusing dst.Payloads: a VP8 or VP9 frame, an AV1 temporal unit (OBUs
-// with size fields), an H.265 or H.264 access unit as a byte stream (annex
-// B), or one packet's worth of sound. The payloads alias unit and p's memory.
-// A unit that cannot be parsed is an error with [CodeProtocol].
-func (p *Packetizer) Pack(unit []byte, dst *Frame) error {
-	dst.Payloads, dst.Keyframe = dst.Payloads[:0], false
-	if len(unit) == 0 {
-		return Errorf(CodeProtocol, "%s: empty unit", p.codec)
-	}
+// Unit cuts one access unit and sets Payloads and Keyframe of dst, reusing
+// dst.Payloads: the NAL units of H.264 or H.265, the one frame of VP8 or VP9,
+// the OBUs of an AV1 temporal unit, or one packet's worth of sound. The
+// payloads alias unit and p's memory. A unit with nothing to send leaves
+// Payloads empty; one that makes no sense is an error with [CodeProtocol].
+func (p *Packetizer) Unit(unit [][]byte, dst *Frame) error {
+	dst.Payloads, dst.Keyframe, p.buf = dst.Payloads[:0], false, p.buf[:0]
 	switch p.codec {
 	case H264:
-		nalus := SplitAnnexB(nil, unit)
-		p.H264(nalus, dst)
-	case VP8:
-		p.vp8(unit, dst)
-	case Opus, PCMU, PCMA:
-		if len(unit) > MaxPayload {
-			return Errorf(CodeProtocol, "%s: a packet of %d bytes", p.codec, len(unit))
+		p.H264(unit, dst)
+	case H265:
+		p.H265(unit, dst)
+	case AV1:
+		if err := p.av1(unit, dst); err != nil {
+			return Errorf(CodeProtocol, "%s: %w", p.codec, err)
 		}
-		dst.Payloads = append(dst.Payloads, unit)
-		dst.Keyframe = true
 	default:
-		dst.Keyframe = isKeyframe(p.codec, unit)
-		for _, out := range p.payloader.Payload(MaxPayload, unit) {
-			if len(out) == 0 || len(out) > MaxPayload {
-				return Errorf(CodeProtocol, "%s: a payload of %d bytes", p.codec, len(out))
-			}
-			dst.Payloads = append(dst.Payloads, out)
+		if len(unit) != 1 || len(unit[0]) == 0 {
+			return Errorf(CodeProtocol, "%s: empty unit", p.codec)
 		}
-	}
-	if len(dst.Payloads) == 0 {
-		return Errorf(CodeProtocol, "%s: nothing to send in %d bytes", p.codec, len(unit))
+		return p.single(unit[0], dst)
 	}
 	return nil
 }
 
-// vp8 cuts a frame (RFC 7741, 4.2) with a PictureID of 15 bits, which lets a
-// forwarder leave frames out without the decoder asking for them.
-func (p *Packetizer) vp8(unit []byte, dst *Frame) {
-	const head = 4
-	p.buf = p.buf[:0]
-	dst.Keyframe = unit[0]&1 == 0 // RFC 6386, 9.1: key_frame = 0
-	size := equalSize(len(unit), MaxPayload-head)
-	start := byte(0x10)
-	for rest := unit; len(rest) > 0; start = 0 {
-		piece := rest[:min(size, len(rest))]
-		rest = rest[len(piece):]
-		out := p.take(head + len(piece))
-		out[0] = 0x80 | start // X, S
-		out[1] = 0x80         // I
-		out[2] = 0x80 | byte(p.pictureID>>8)
-		out[3] = byte(p.pictureID)
-		copy(out[head:], piece)
-		dst.Payloads = append(dst.Payloads, out)
-	}
-	p.pictureID = (p.pictureID + 1) & 0x7fff
-}
-
-func isKeyframe(c Codec, unit []byte) bool {
-	switch c {
-	case H265:
-		return h265IsKeyframe(SplitAnnexB(nil, unit))
+// single cuts the frame of a codec whose units are not divided.
+func (p *Packetizer) single(frame []byte, dst *Frame) error {
+	switch p.codec {
+	case VP8:
+		p.vp8(frame, dst)
 	case VP9:
-		return vp9IsKeyframe(unit[0])
+		p.vp9(frame, dst)
+	default:
+		if len(frame) > MaxPayload {
+			return Errorf(CodeProtocol, "%s: a packet of %d bytes", p.codec, len(frame))
+		}
+		dst.Payloads = append(dst.Payloads, frame)
+		dst.Keyframe = true
+	}
+	return nil
+}
+
+// Pack is [Packetizer.Unit] for a unit as one piece: the NAL units of H.264
+// and H.265 as a byte stream (annex B), the OBUs of AV1 with their sizes. A
+// unit with nothing to send is an error too.
+func (p *Packetizer) Pack(unit []byte, dst *Frame) error {
+	switch p.codec {
+	case H264, H265:
+		p.split = SplitAnnexB(p.split[:0], unit)
 	case AV1:
-		return av1IsKeyframe(unit)
-	}
-	return false
-}
-
-// h265IsKeyframe: an IRAP picture (ITU-T H.265, table 7-1: 16..23) with VPS
-// (32), SPS (33) and PPS (34).
-func h265IsKeyframe(nalus [][]byte) bool {
-	var irap bool
-	var sets byte
-	for _, n := range nalus {
-		switch t := n[0] >> 1 & 0x3f; {
-		case t >= 16 && t <= 23:
-			irap = true
-		case t >= 32 && t <= 34:
-			sets |= 1 << (t - 32)
+		var err error
+		if p.split, err = SplitOBUs(p.split[:0], unit); err != nil {
+			return Errorf(CodeProtocol, "%s: %w", p.codec, err)
 		}
+	default:
+		p.split = append(p.split[:0], unit)
 	}
-	return irap && sets == 7
-}
-
-// vp9IsKeyframe reads the first byte of the uncompressed header (VP9
-// bitstream, 6.2): frame_marker, profile, show_existing_frame, frame_type.
-func vp9IsKeyframe(b byte) bool {
-	if b>>6 != 2 {
-		return false
+	err := p.Unit(p.split, dst)
+	clear(p.split) // keeps no caller's memory alive
+	if err == nil && len(dst.Payloads) == 0 {
+		return Errorf(CodeProtocol, "%s: nothing to send in %d bytes", p.codec, len(unit))
 	}
-	if b>>4&3 == 3 { // profile 3 has a reserved bit before the flags
-		return b&0x04 == 0 && b&0x02 == 0
-	}
-	return b&0x08 == 0 && b&0x04 == 0
-}
-
-// av1IsKeyframe: a sequence header travels with every keyframe that a decoder
-// can start from (AV1 bitstream, 7.5).
-func av1IsKeyframe(unit []byte) bool {
-	for len(unit) > 0 {
-		h, err := obu.ParseOBUHeader(unit)
-		if err != nil {
-			return false
-		}
-		if h.Type == obu.OBUSequenceHeader {
-			return true
-		}
-		at := h.Size()
-		if !h.HasSizeField {
-			return false
-		}
-		size, n, err := obu.ReadLeb128(unit[min(at, len(unit)):])
-		if err != nil || uint64(size) > uint64(len(unit)-at-int(n)) {
-			return false
-		}
-		unit = unit[at+int(n)+int(size):]
-	}
-	return false
+	return err
 }

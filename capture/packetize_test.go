@@ -205,6 +205,7 @@ func TestVP8PictureIDWraps(t *testing.T) {
 func obu(kind byte, size int) []byte {
 	b := nalu(kind<<3|2, size+3)
 	b[1], b[2] = byte(size)|0x80, byte(size>>7)
+	b[3] = 0x10 // of a frame: shown, a keyframe
 	return b
 }
 
@@ -225,12 +226,13 @@ func TestPack(t *testing.T) {
 		payloads int
 	}{
 		{"H.264 byte stream", capture.H264, join(nalu(0x67, 9), nalu(0x68, 5), nalu(0x65, 3000)), true, true, 4},
-		{"H.265 IDR with sets", capture.H265, join(vps, sps, pps, nalu(19<<1, 3000)), true, true, -1},
+		{"H.265 IDR with sets", capture.H265, join(vps, sps, pps, nalu(19<<1, 3000)), true, true, 4},
 		{"H.265 IDR alone", capture.H265, join(nalu(19<<1, 100)), true, false, -1},
 		{"H.265 trailing", capture.H265, join(nalu(1<<1, 3000)), true, false, 3},
 		{"VP9 inter frame", capture.VP9, append([]byte{0x86, 0}, nalu(0, 2000)...), true, false, 2},
-		{"AV1 keyframe", capture.AV1, append(obu(1, 10), obu(6, 2000)...), true, true, -1},
-		{"AV1 inter", capture.AV1, obu(6, 2000), true, false, 2},
+		{"AV1 keyframe", capture.AV1, append(obu(1, 10), obu(6, 2000)...), true, true, 2},
+		{"AV1 without its sequence header", capture.AV1, obu(6, 2000), true, false, 2},
+		{"AV1 nothing but a delimiter", capture.AV1, []byte{0x12, 0}, false, false, 0},
 		{"AV1 garbage", capture.AV1, []byte{0xff, 0xff, 0xff}, false, false, 0},
 		{"Opus", capture.Opus, nalu(0x78, 120), true, true, 1},
 		{"Opus too large", capture.Opus, nalu(0x78, 1500), false, false, 0},

@@ -10,9 +10,10 @@ import (
 	"edged/capture"
 )
 
-// annexB reads an H.264 byte stream: a window of the file slides over it,
-// which holds one access unit and the beginning of the next.
+// annexB reads a byte stream of H.264 or H.265: a window of the file slides
+// over it, which holds one access unit and the beginning of the next.
 type annexB struct {
+	syntax
 	f    io.ReaderAt
 	size int64
 	fps  float64
@@ -24,7 +25,40 @@ type annexB struct {
 	nalus  [][]byte
 	bounds [][2]int // of nalus in buf
 	spent  int      // bytes of buf that the last sample took
-	params capture.H264Params
+}
+
+// syntax is what sets the codecs of byte streams apart.
+type syntax struct {
+	name       capture.Codec
+	headed     int // bytes of a NAL unit that startsUnit looks at
+	startsUnit func(nalu []byte, picture bool) bool
+	isPicture  func(nalu []byte) bool
+	canStart   func(nalus [][]byte) bool // a decoder can, given the parameter sets
+	params     interface {
+		Observe(nalus [][]byte) (changed bool, err error)
+		Ready() bool
+		FPS() float64
+	}
+}
+
+// syntaxOf tells by the first NAL unit, which in a recording of H.265 is one
+// of those that may stand before a picture: VPS, SPS, PPS, delimiter or SEI.
+// In H.264 no stream begins with a byte like theirs.
+func syntaxOf(head []byte) syntax {
+	first := append(bytes.TrimLeft(head, "\x00"), 0, 0, 0)[1:]
+	switch first[0] {
+	case 0x40, 0x42, 0x44, 0x46, 0x4e:
+		if first[1] == 1 {
+			return syntax{
+				name: capture.H265, headed: 3, startsUnit: capture.H265StartsUnit, isPicture: capture.H265IsPicture,
+				canStart: capture.H265HasIRAP, params: &capture.H265Params{},
+			}
+		}
+	}
+	return syntax{
+		name: capture.H264, headed: 2, startsUnit: capture.H264StartsUnit, isPicture: capture.H264IsPicture,
+		canStart: capture.H264HasIDR, params: &capture.H264Params{},
+	}
 }
 
 const (
@@ -34,8 +68,8 @@ const (
 
 var startCode = []byte{0, 0, 1}
 
-func newAnnexB(f io.ReaderAt, size int64, fps float64) (*annexB, error) {
-	r := &annexB{f: f, size: size, fps: 1} // any rate will do to find the SPS
+func newAnnexB(f io.ReaderAt, size int64, fps float64, of syntax) (*annexB, error) {
+	r := &annexB{syntax: of, f: f, size: size, fps: 1} // any rate will do to find the SPS
 	for {
 		s, err := r.next()
 		if errors.Is(err, io.EOF) || r.at > probe {
@@ -44,10 +78,10 @@ func newAnnexB(f io.ReaderAt, size int64, fps float64) (*annexB, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := r.params.Observe(s.nalus); err != nil {
+		if _, err := r.params.Observe(s.unit); err != nil {
 			return nil, broken(r.at, "%w", err)
 		}
-		if capture.H264HasIDR(s.nalus) && r.params.Ready() {
+		if r.canStart(s.unit) && r.params.Ready() {
 			break
 		}
 	}
@@ -61,10 +95,9 @@ func newAnnexB(f io.ReaderAt, size int64, fps float64) (*annexB, error) {
 	return r, r.rewind()
 }
 
-func (r *annexB) track() capture.Track {
-	t, _ := r.params.Track()
-	return t
-}
+func (r *annexB) codec() capture.Codec { return r.name }
+
+func (r *annexB) header() [][]byte { return nil } // it is in band
 
 func (r *annexB) rewind() error {
 	r.at, r.buf, r.eof, r.n, r.spent = 0, r.buf[:0], false, 0, 0
@@ -83,10 +116,10 @@ func (r *annexB) next() (sample, error) {
 	}
 	for pos >= 0 {
 		begin := pos + len(startCode)
-		if err := r.have(begin + 2); err != nil {
+		if err := r.have(begin + r.headed); err != nil {
 			return sample{}, err
 		}
-		if capture.H264StartsUnit(r.buf[begin:min(begin+2, len(r.buf))], picture) {
+		if r.startsUnit(r.buf[begin:min(begin+r.headed, len(r.buf))], picture) {
 			break
 		}
 		if pos, err = r.startCode(begin); err != nil {
@@ -98,7 +131,7 @@ func (r *annexB) next() (sample, error) {
 		}
 		if nalu := bytes.TrimRight(r.buf[begin:end], "\x00"); len(nalu) > 0 {
 			r.bounds = append(r.bounds, [2]int{begin, begin + len(nalu)})
-			picture = picture || capture.H264IsPicture(nalu)
+			picture = picture || r.isPicture(nalu)
 		}
 	}
 	if r.spent = pos; pos < 0 {
@@ -107,18 +140,11 @@ func (r *annexB) next() (sample, error) {
 	if !picture {
 		return sample{}, io.EOF
 	}
-	return r.sample()
-}
-
-func (r *annexB) sample() (sample, error) {
 	r.nalus = r.nalus[:0]
 	for _, b := range r.bounds {
 		r.nalus = append(r.nalus, r.buf[b[0]:b[1]])
 	}
-	if hasB(r.nalus) {
-		return sample{}, errB
-	}
-	s := sample{at: int64(math.Round(float64(r.n) * clockRate / r.fps)), nalus: r.nalus}
+	s := sample{at: int64(math.Round(float64(r.n) * clockRate / r.fps)), unit: r.nalus}
 	r.n++
 	return s, nil
 }
@@ -163,9 +189,9 @@ func (r *annexB) have(n int) error {
 }
 
 // errB: an RTP stream for WebRTC is shown in the order of decoding.
-var errB = capture.Errorf(capture.CodeCodec, "the recording has B-frames, which WebRTC does not carry: encode it without (x264: bframes=0)")
+var errB = capture.Errorf(capture.CodeCodec, "the recording has B-frames, which WebRTC does not carry: encode it without (x264, x265: bframes=0)")
 
-// hasB looks for a B slice in the first slice of the picture. Its header
+// hasB looks for a B slice of H.264 in the first slice of the picture. Its header
 // begins with first_mb_in_slice = 0, the bit 1, and slice_type 1 or 6, the
 // bits 010 or 00111 (ITU-T H.264, 7.3.3 and 9.1).
 func hasB(nalus [][]byte) bool {

@@ -1,9 +1,9 @@
 // Package file is the source of recordings: a file that plays over and over,
 // in real time.
 //
-// It reads H.264 byte streams (ITU-T H.264, annex B), MP4 with an H.264 track
-// (ISO/IEC 14496-12 and -15, fragmented or not) and IVF with VP8, VP9 or AV1.
-// What a file is, is told by its content. Samples are read from disk one at a
+// It reads byte streams of H.264 and H.265 (annex B of either), MP4 with a
+// track of H.264, H.265, VP8, VP9 or AV1 (ISO/IEC 14496-12 and -15, fragmented
+// or not) and IVF with VP8, VP9 or AV1. What a file is, is told by its content. Samples are read from disk one at a
 // time; memory holds one sample and, for MP4, an index of 24 bytes a sample.
 package file
 
@@ -121,9 +121,8 @@ func open(path string) (*os.File, int64, error) {
 
 // sample is one access unit. Its memory is valid until the next is read.
 type sample struct {
-	at    int64    // since the start of the file; rises from sample to sample
-	nalus [][]byte // H.264
-	unit  []byte   // any other codec
+	at   int64    // since the start of the file; rises from sample to sample
+	unit [][]byte // as [capture.Bitstream] takes it
 }
 
 // reader reads the samples of a file in order.
@@ -133,8 +132,10 @@ type reader interface {
 	next() (sample, error)
 	// rewind goes back to the first sample.
 	rewind() error
-	// track describes the file's track, as far as its header does.
-	track() capture.Track
+	codec() capture.Codec
+	// header is what the file says of its stream before the first sample:
+	// parameter sets, a sequence header, or nothing.
+	header() [][]byte
 }
 
 // newReader tells what the file is.
@@ -149,9 +150,9 @@ func newReader(f io.ReaderAt, size int64, fps float64) (reader, error) {
 	case len(head) >= 4 && string(head[:4]) == "DKIF":
 		return newIVF(f, size)
 	case len(head) >= 4 && head[0] == 0 && head[1] == 0 && (head[2] == 1 || head[2] == 0 && head[3] == 1):
-		return newAnnexB(f, size, fps)
+		return newAnnexB(f, size, fps, syntaxOf(head))
 	}
-	return nil, broken(0, "neither MP4 nor IVF nor an H.264 byte stream")
+	return nil, broken(0, "neither MP4 nor IVF nor a byte stream of H.264 or H.265")
 }
 
 // broken is a fault of the file at a place.

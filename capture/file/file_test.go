@@ -88,7 +88,12 @@ func TestPlay(t *testing.T) {
 		"sound.mov":           {Codec: capture.H264, Fmtp: "profile-level-id=42c00c;packetization-mode=1"},
 		"vp8.ivf":             {Codec: capture.VP8},
 		"vp9.ivf":             {Codec: capture.VP9, Fmtp: "profile-id=0"},
-		"av1.ivf":             {Codec: capture.AV1},
+		"av1.ivf":             {Codec: capture.AV1, Fmtp: "level-idx=0;profile=0;tier=0"},
+		"av1.mp4":             {Codec: capture.AV1, Fmtp: "level-idx=0;profile=0;tier=0"},
+		"vp9.mp4":             {Codec: capture.VP9, Fmtp: "profile-id=0"},
+		"clip.h265":           {Codec: capture.H265, Fmtp: "level-id=30;profile-id=1;tier-flag=0;tx-mode=SRST"},
+		"hvc1.mp4":            {Codec: capture.H265, Fmtp: "level-id=30;profile-id=1;tier-flag=0;tx-mode=SRST"},
+		"hev1.mp4":            {Codec: capture.H265, Fmtp: "level-id=30;profile-id=1;tier-flag=0;tx-mode=SRST"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -116,8 +121,17 @@ func TestPlay(t *testing.T) {
 	}
 }
 
-// All ways to hold the same H.264 give the same pictures.
+// All ways to hold the same stream give the same pictures.
 func TestContainersAgree(t *testing.T) {
+	isPicture := func(c capture.Codec, part []byte) bool {
+		switch c {
+		case capture.H264:
+			return capture.H264IsPicture(part)
+		case capture.H265:
+			return capture.H265IsPicture(part)
+		}
+		return true
+	}
 	pictures := func(name string) (all [][]byte) {
 		r := load(t, name)
 		for {
@@ -128,26 +142,25 @@ func TestContainersAgree(t *testing.T) {
 			if err != nil {
 				t.Fatal(name, err)
 			}
-			for _, n := range s.nalus {
-				if capture.H264IsPicture(n) {
+			for _, n := range s.unit {
+				if isPicture(r.codec(), n) {
 					all = append(all, bytes.Clone(n))
 				}
 			}
 		}
 	}
-	want := pictures("clip.h264")
-	if len(want) < 10 {
-		t.Fatalf("%d slices", len(want))
-	}
-	for _, name := range []string{"clip.mp4", "faststart.mp4", "fragmented.mp4", "fragmented-base.mp4", "sound.mov"} {
-		got := pictures(name)
-		if len(got) != len(want) {
-			t.Errorf("%s: %d slices of %d", name, len(got), len(want))
-			continue
+	for _, group := range [][]string{
+		{"clip.h264", "clip.mp4", "faststart.mp4", "fragmented.mp4", "fragmented-base.mp4", "sound.mov"},
+		{"clip.h265", "hvc1.mp4", "hev1.mp4"},
+		{"vp9.ivf", "vp9.mp4"},
+	} {
+		want := pictures(group[0])
+		if len(want) < 10 {
+			t.Fatalf("%d pictures", len(want))
 		}
-		for i := range got {
-			if !bytes.Equal(got[i], want[i]) {
-				t.Errorf("%s: slice %d differs", name, i)
+		for _, name := range group[1:] {
+			if got := pictures(name); !slices.EqualFunc(got, want, bytes.Equal) {
+				t.Errorf("%s: %d pictures, not the %d of %s", name, len(got), len(want), group[0])
 			}
 		}
 	}
@@ -210,9 +223,20 @@ func TestFaults(t *testing.T) {
 		"MP4 box missing":      {patch("clip.mp4", "stsz", 0, 'f', 'r', 'e', 'e'), capture.CodeMedia, `no "stsz"`},
 		"MP4 NAL unit too long": {patch("clip.mp4", "mdat", 4, 0x7f), capture.CodeMedia,
 			"a NAL unit of"},
-		"MP4 H.265":    {clip("hevc.mp4", func(b []byte) []byte { return b }), capture.CodeCodec, `hev1`},
-		"MP4 B-frames": {clip("bframes.mp4", func(b []byte) []byte { return b }), capture.CodeCodec, "B-frames"},
-		"B-frames":     {clip("bframes.h264", func(b []byte) []byte { return b }), capture.CodeCodec, "B-frames"},
+		"MP4 JPEG":           {patch("clip.mp4", "avc1\x00\x00\x00\x00", 0, 'm', 'j', 'p', 'a'), capture.CodeCodec, `the file holds ["mjpa"]`},
+		"MP4 H.265 B-frames": {clip("hevc.mp4", func(b []byte) []byte { return b }), capture.CodeCodec, "B-frames"},
+		"MP4 hvcC version":   {patch("hvc1.mp4", "hvcC", 4, 9), capture.CodeMedia, `box "hvcC": not version 1`},
+		"MP4 hvcC cut off":   {patch("hvc1.mp4", "hvcC", 4+24, 0x7f), capture.CodeMedia, `box "hvcC": a parameter set is cut off`},
+		"MP4 hvcC too short": {patch("hvc1.mp4", "hvcC", 4+22, 0x7f), capture.CodeMedia, `box "hvcC": `},
+		"MP4 hvcC bad SPS":   {patch("hvc1.mp4", "\x42\x01\x01", 2, 0xff, 0xff), capture.CodeMedia, `box "hvcC": SPS`},
+		"MP4 av1C version":   {patch("av1.mp4", "av1C", 4, 0x01), capture.CodeMedia, `box "av1C": not version 1`},
+		"MP4 av1C bad OBU":   {patch("av1.mp4", "av1C", 9, 0x7f), capture.CodeMedia, `box "av1C": OBU`},
+		"IVF AV1 bad OBU":    {clip("av1.ivf", func(b []byte) []byte { b[32+12+2+1] = 0x7e; return b }), capture.CodeMedia, "at byte 44: "},
+		"IVF VP9 no header":  {clip("vp9.ivf", func(b []byte) []byte { b[32+12+1] = 0; return b }), capture.CodeMedia, "VP9: keyframe"},
+		"H.265 no sets":      {[]byte{0, 0, 0, 1, 0x46, 1, 0x50, 0, 0, 1, 0x26, 1, 0xaf, 1, 2}, capture.CodeMedia, "no keyframe"},
+		"H.265 bad SPS":      {[]byte{0, 0, 1, 0x42, 1, 1, 0, 0, 1, 0x26, 1, 0xaf, 1}, capture.CodeMedia, "SPS"},
+		"MP4 B-frames":       {clip("bframes.mp4", func(b []byte) []byte { return b }), capture.CodeCodec, "B-frames"},
+		"B-frames":           {clip("bframes.h264", func(b []byte) []byte { return b }), capture.CodeCodec, "B-frames"},
 		"MP4 endless samples": {clip("clip.mp4", func(b []byte) []byte {
 			i := bytes.Index(b, []byte("stsz"))
 			copy(b[i+8:], []byte{0, 0, 0, 1, 0, 0x11, 0, 0}) // of one byte each, and a file that could hold them

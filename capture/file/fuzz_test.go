@@ -53,6 +53,10 @@ func FuzzReader(f *testing.F) {
 			fileFault(t, err)
 			return
 		}
+		if err := p.observe(r.header()); err != nil {
+			fileFault(t, err)
+			return
+		}
 		for last := int64(-1); ; {
 			s, err := r.next()
 			if errors.Is(err, io.EOF) {

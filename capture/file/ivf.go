@@ -2,8 +2,6 @@ package file
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"io"
 
 	"edged/capture"
@@ -15,13 +13,14 @@ import (
 type ivf struct {
 	f        io.ReaderAt
 	size     int64
-	kind     capture.Track
+	kind     capture.Codec
 	num, den uint64 // seconds a unit of time: num/den
 	first    int64  // the place of the first frame
 	at       int64  // of the next
 	last     int64  // time of the last frame; -1 before the first
 	zero     uint64 // the file's time of the first frame
 	buf      []byte
+	unit     [][]byte
 }
 
 func newIVF(f io.ReaderAt, size int64) (*ivf, error) {
@@ -32,36 +31,25 @@ func newIVF(f io.ReaderAt, size int64) (*ivf, error) {
 	le := binary.LittleEndian
 	r := &ivf{f: f, size: size, first: int64(le.Uint16(h[6:])),
 		den: uint64(le.Uint32(h[16:])), num: uint64(le.Uint32(h[20:]))}
-	r.kind = capture.Track{Kind: capture.Video, ClockRate: clockRate, Width: int(le.Uint16(h[12:])), Height: int(le.Uint16(h[14:]))}
 	switch string(h[8:12]) {
 	case "VP80":
-		r.kind.Codec = capture.VP8
+		r.kind = capture.VP8
 	case "VP90":
-		r.kind.Codec = capture.VP9
+		r.kind = capture.VP9
 	case "AV01":
-		r.kind.Codec = capture.AV1
+		r.kind = capture.AV1
 	default:
 		return nil, capture.Errorf(capture.CodeCodec, "IVF with codec %q; VP80, VP90 and AV01 can be forwarded", h[8:12])
 	}
 	if r.num == 0 || r.den == 0 || r.first < 32 {
 		return nil, broken(0, "IVF header: time base %d/%d, length %d", r.num, r.den, r.first)
 	}
-	if err := r.rewind(); err != nil {
-		return nil, err
-	}
-	if r.kind.Codec == capture.VP9 {
-		s, err := r.next()
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
-		}
-		if len(s.unit) > 0 { // VP9 bitstream, 6.2: frame_marker(2), profile_low_bit, profile_high_bit
-			r.kind.Fmtp = fmt.Sprintf("profile-id=%d", s.unit[0]>>5&1|s.unit[0]>>3&2)
-		}
-	}
 	return r, r.rewind()
 }
 
-func (r *ivf) track() capture.Track { return r.kind }
+func (r *ivf) codec() capture.Codec { return r.kind }
+
+func (r *ivf) header() [][]byte { return nil }
 
 func (r *ivf) rewind() error {
 	r.at, r.last = r.first, -1
@@ -94,7 +82,18 @@ func (r *ivf) next() (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
+	if r.unit, err = divide(r.kind, r.unit[:0], buf); err != nil {
+		return sample{}, broken(r.at+12, "%w", err)
+	}
 	r.at += 12 + int64(size)
 	r.last = at
-	return sample{at: at, unit: buf}, nil
+	return sample{at: at, unit: r.unit}, nil
+}
+
+// divide appends the parts of a frame of VP8, VP9 or AV1.
+func divide(c capture.Codec, dst [][]byte, frame []byte) ([][]byte, error) {
+	if c == capture.AV1 {
+		return capture.SplitOBUs(dst, frame)
+	}
+	return append(dst, frame), nil
 }

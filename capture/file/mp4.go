@@ -22,21 +22,21 @@ type place struct {
 	size   uint32
 }
 
-// mp4 reads the first H.264 track of an MP4 file.
+// mp4 reads the first track of an MP4 file that can be forwarded.
 type mp4 struct {
 	f         io.ReaderAt
 	size      int64
 	id        uint32
-	timescale uint32   // units a second
-	lengths   int      // bytes of a NAL unit's length: 1, 2 or 4
-	sets      [][]byte // SPS and PPS of the header
+	timescale uint32 // units a second
+	kind      capture.Codec
+	lengths   int      // bytes of a NAL unit's length: 1, 2 or 4; H.264 and H.265
+	sets      [][]byte // parameter sets or OBUs of the header
 	index     []place
 	defaults  fragment // of moov/mvex/trex
-	params    capture.H264Params
 
-	n     int // the next sample
-	buf   []byte
-	nalus [][]byte
+	n    int // the next sample
+	buf  []byte
+	unit [][]byte
 }
 
 // box is an MP4 box in memory.
@@ -136,7 +136,7 @@ func newMP4(f io.ReaderAt, size int64) (*mp4, error) {
 		return nil, broken(0, "no moov box: the recording was not finished")
 	}
 	if len(r.index) == 0 {
-		return nil, broken(0, "the H.264 track has no samples")
+		return nil, broken(0, "the track has no samples")
 	}
 	if err := r.check(); err != nil {
 		return nil, err
@@ -206,11 +206,9 @@ func (r *mp4) check() error {
 	return nil
 }
 
-func (r *mp4) track() capture.Track {
-	t, _ := r.params.Track()
-	t.Codec = capture.H264
-	return t
-}
+func (r *mp4) codec() capture.Codec { return r.kind }
+
+func (r *mp4) header() [][]byte { return r.sets }
 
 func (r *mp4) rewind() error {
 	r.n = 0
@@ -226,18 +224,16 @@ func (r *mp4) next() (sample, error) {
 	if r.buf, err = readAt(r.f, r.buf, p.offset, int(p.size)); err != nil {
 		return sample{}, err
 	}
-	if r.nalus, err = splitLengths(r.nalus[:0], r.buf, r.lengths); err != nil {
+	if r.lengths > 0 {
+		r.unit, err = splitLengths(r.unit[:0], r.buf, r.lengths)
+	} else {
+		r.unit, err = divide(r.kind, r.unit[:0], r.buf)
+	}
+	if err != nil {
 		return sample{}, broken(p.offset, "sample %d: %w", r.n, err)
 	}
-	if hasB(r.nalus) {
-		return sample{}, errB
-	}
-	if r.n == 0 {
-		// The header's parameter sets count as sent with the first sample.
-		r.nalus = append(append([][]byte(nil), r.sets...), r.nalus...)
-	}
 	r.n++
-	return sample{at: p.at - r.index[0].at, nalus: r.nalus}, nil
+	return sample{at: p.at - r.index[0].at, unit: r.unit}, nil
 }
 
 // splitLengths cuts a sample into NAL units (ISO/IEC 14496-15, 5.3.3).

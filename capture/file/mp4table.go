@@ -1,14 +1,13 @@
 package file
 
 import (
-	"encoding/binary"
 	"errors"
 
 	"edged/capture"
 )
 
-// moov reads the movie's header: the first H.264 track and the defaults of
-// its fragments.
+// moov reads the movie's header: the first track that can be forwarded and
+// the defaults of its fragments.
 func (r *mp4) moov(b box) error {
 	var others []string
 	err := b.children(0, func(c box) error {
@@ -25,7 +24,7 @@ func (r *mp4) moov(b box) error {
 		return err
 	}
 	if r.timescale == 0 {
-		return capture.Errorf(capture.CodeCodec, "no H.264 track; the file holds %q", others)
+		return capture.Errorf(capture.CodeCodec, "no track of H.264, H.265, VP8, VP9 or AV1; the file holds %q", others)
 	}
 	return b.children(0, func(c box) error {
 		if c.kind != "mvex" {
@@ -35,7 +34,7 @@ func (r *mp4) moov(b box) error {
 	})
 }
 
-// trak reads one track, or names what it is when it is no H.264.
+// trak reads one track, or names what it is when it cannot be forwarded.
 func (r *mp4) trak(b box) (other string, err error) {
 	mdia, err := b.path("mdia")
 	if err != nil {
@@ -106,49 +105,7 @@ func (r *mp4) stsd(stbl box) (other string, err error) {
 	if entry.kind == "" {
 		return "", stsd.fault("no entry")
 	}
-	if entry.kind != "avc1" && entry.kind != "avc3" {
-		return entry.kind, nil
-	}
-	const visual = 78 // bytes of VisualSampleEntry before its boxes
-	if len(entry.body) < visual {
-		return "", entry.fault("too short")
-	}
-	inner := box{kind: entry.kind, at: entry.at + visual, body: entry.body[visual:]}
-	avcC, err := inner.path("avcC")
-	if err != nil {
-		return "", err
-	}
-	return "", r.avcC(avcC)
-}
-
-// avcC reads the decoder configuration (ISO/IEC 14496-15, 5.3.3.1).
-func (r *mp4) avcC(b box) error {
-	if len(b.body) < 6 || b.body[0] != 1 {
-		return b.fault("not version 1")
-	}
-	r.lengths = int(b.body[4]&3) + 1
-	rest := b.body[5:]
-	for _, mask := range []byte{0x1f, 0xff} { // SPS, then PPS
-		if len(rest) == 0 {
-			return b.fault("too short")
-		}
-		count := int(rest[0] & mask)
-		rest = rest[1:]
-		for range count {
-			if len(rest) < 2 || len(rest)-2 < int(binary.BigEndian.Uint16(rest)) {
-				return b.fault("a parameter set is cut off")
-			}
-			n := int(binary.BigEndian.Uint16(rest))
-			if n > 0 {
-				r.sets = append(r.sets, append([]byte(nil), rest[2:2+n]...))
-			}
-			rest = rest[2+n:]
-		}
-	}
-	if _, err := r.params.Observe(r.sets); err != nil {
-		return b.fault("%w", err)
-	}
-	return nil
+	return r.entry(entry)
 }
 
 // table is one of the sample tables: a count, then records of equal size.

@@ -13,10 +13,9 @@ import (
 type player struct {
 	r     reader
 	sink  capture.Sink
-	pack  *capture.Packetizer
+	film  *capture.Bitstream
 	frame capture.Frame
 
-	params    capture.H264Params // H.264 only
 	described capture.Track
 
 	base  int64     // where this turn of the file begins
@@ -24,11 +23,11 @@ type player struct {
 }
 
 func newPlayer(r reader, sink capture.Sink) (*player, error) {
-	pack, err := capture.NewPacketizer(r.track().Codec)
+	film, err := capture.NewBitstream(r.codec())
 	if err != nil {
 		return nil, err
 	}
-	return &player{r: r, sink: sink, pack: pack}, nil
+	return &player{r: r, sink: sink, film: film}, nil
 }
 
 // run plays until ctx is done (then the error means nothing) or the file is
@@ -53,6 +52,9 @@ func (p *player) run(ctx context.Context) error {
 // turn plays the file once and gives its length.
 func (p *player) turn(ctx context.Context, timer *time.Timer) (int64, error) {
 	last, step := int64(-1), int64(singleStep)
+	if err := p.observe(p.r.header()); err != nil {
+		return 0, err
+	}
 	for {
 		s, err := p.r.next()
 		if errors.Is(err, io.EOF) && last < 0 {
@@ -105,19 +107,29 @@ func duration(ticks int64) time.Duration {
 	return time.Duration(ticks/clockRate)*time.Second + time.Duration(ticks%clockRate)*time.Second/clockRate
 }
 
+// observe learns what the stream says of itself.
+func (p *player) observe(unit [][]byte) error {
+	if len(unit) == 0 {
+		return nil
+	}
+	if err := p.film.Observe(unit); err != nil {
+		return &capture.Error{Code: capture.CodeMedia, Err: err}
+	}
+	if p.film.Reorders() || p.r.codec() == capture.H264 && hasB(unit) {
+		return errB
+	}
+	return nil
+}
+
 func (p *player) send(s sample) error {
-	track := p.r.track()
-	if track.Codec == capture.H264 {
-		if _, err := p.params.Observe(s.nalus); err != nil {
-			return &capture.Error{Code: capture.CodeMedia, Err: err}
-		}
-		t, ok := p.params.Track()
-		if !ok {
-			return nil // before the first keyframe
-		}
-		track = t
-		p.pack.H264(p.params.Complete(s.nalus), &p.frame)
-	} else if err := p.pack.Pack(s.unit, &p.frame); err != nil {
+	if err := p.observe(s.unit); err != nil {
+		return err
+	}
+	track, ok := p.film.Track()
+	if !ok {
+		return nil // before the first keyframe
+	}
+	if err := p.film.Pack(s.unit, &p.frame); err != nil {
 		return &capture.Error{Code: capture.CodeMedia, Err: err}
 	}
 	if len(p.frame.Payloads) == 0 {

@@ -14,6 +14,12 @@ ffmpeg $src -f lavfi -i anullsrc=d=1 $x264 -c:a pcm_mulaw -ar 8000 -ac 1 -f mov 
 ffmpeg $src $flags -c:v libx264 -crf 40 -bf 2 -g 10 bframes.mp4
 ffmpeg $src $flags -c:v libx264 -crf 40 -bf 2 -g 10 bframes.h264
 ffmpeg $src $flags -c:v libx265 -x265-params log-level=none -crf 40 hevc.mp4
+x265="$flags -c:v libx265 -preset fast -crf 40 -x265-params log-level=none:bframes=0:keyint=5:min-keyint=5:info=0"
+ffmpeg $src $x265 clip.h265
+ffmpeg $src $x265 -tag:v hvc1 hvc1.mp4
+ffmpeg $src $x265:repeat-headers=1 -tag:v hev1 hev1.mp4
 ffmpeg $src $flags -c:v libvpx -b:v 20k -g 5 vp8.ivf
 ffmpeg $src $flags -c:v libvpx-vp9 -crf 55 -b:v 0 -g 5 vp9.ivf
 ffmpeg $src $flags -c:v libaom-av1 -cpu-used 8 -crf 60 -g 5 av1.ivf
+ffmpeg $src $flags -c:v libvpx-vp9 -crf 55 -b:v 0 -g 5 vp9.mp4
+ffmpeg $src $flags -c:v libaom-av1 -cpu-used 8 -crf 60 -g 5 av1.mp4
