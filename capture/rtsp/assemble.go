@@ -1,7 +1,6 @@
 package rtsp
 
 import (
-	"bytes"
 	"fmt"
 	"time"
 
@@ -13,52 +12,47 @@ import (
 // The bounds of one access unit.
 const (
 	maxUnit  = 4 << 20 // bytes
-	maxNALUs = 2048
+	maxParts = 2048
 )
 
-// Packet types of RFC 6184, table 1.
-const (
-	typeSTAPA = 24
-	typeFUA   = 28
-)
-
-// foreignLimit is how many packets in a row may make no sense as H.264 before
+// foreignLimit is how many packets in a row may make no sense in a codec before
 // the camera is said to send another codec.
 const foreignLimit = 64
 
 // unit is an access unit as received.
 type unit struct {
-	nalus    [][]byte
+	parts    [][]byte // as [capture.Bitstream] takes them
 	rtpTime  uint32
 	captured time.Time
 	lost     bool // something before it was lost
 }
 
-// assembler puts access units together (RFC 6184, non-interleaved mode and
-// the quirks of cameras). A unit with a hole is left out and the next one
-// says so. The memory of a unit is valid until its callback returns.
+// assembler puts access units together, in spite of the quirks of cameras. A
+// unit with a hole is left out and the next one says so. The memory of a unit
+// is valid until its callback returns.
 type assembler struct {
+	format   payloadFormat
 	out      func(unit) error
 	captured func(*rtp.Packet) time.Time // asked for the first packet of a unit
 
 	synced  bool   // next is known
 	next    uint16 // sequence number
-	foreign int    // packets in a row that are no H.264
+	foreign int    // packets in a row that make no sense in the format
 
 	// the unit in the making
 	active  bool
 	rtpTime uint32
 	seen    time.Time
 	damaged bool
-	open    bool   // the last NAL unit waits for more fragments
-	buf     []byte // NAL units, one after the other
+	open    bool   // the last part waits for more fragments
+	buf     []byte // NAL units, OBUs or the one frame, one after the other
 	ends    []int  // where each ends in buf
 
 	lost    bool // since the last unit given out
 	dropped uint64
 	missing uint64 // packets
 
-	nalus [][]byte // scratch
+	parts [][]byte // scratch
 }
 
 // push takes the next packet in order. Errors are final.
@@ -82,7 +76,7 @@ func (a *assembler) push(p *rtp.Packet) error {
 	}
 	if !a.active {
 		a.active, a.rtpTime, a.seen = true, p.Timestamp, a.captured(p)
-		a.damaged = (gap || joining) && !startsPicture(p.Payload)
+		a.damaged = (gap || joining) && !a.format.begins(p.Payload)
 	} else if gap {
 		a.damaged = true
 	}
@@ -95,48 +89,11 @@ func (a *assembler) push(p *rtp.Packet) error {
 	return nil
 }
 
-// startsPicture tells whether nothing of the picture can stand before this
-// payload: it leads with a parameter set or the like, or with the slice whose
-// first_mb_in_slice is 0, which is a single one bit in ue(v).
-func startsPicture(b []byte) bool {
-	if len(b) > 3 && b[0]&0x1f == typeSTAPA {
-		b = b[3:]
-	}
-	if len(b) < 2 {
-		return false
-	}
-	switch t := b[0] & 0x1f; {
-	case t == 1 || t == 5:
-		return b[1]&0x80 != 0
-	case t >= 6 && t <= 9:
-		return true
-	case t == typeFUA && len(b) > 2 && b[1]&0x80 != 0:
-		t = b[1] & 0x1f
-		return t >= 6 && t <= 9 || (t == 1 || t == 5) && b[2]&0x80 != 0
-	}
-	return false
-}
-
 func (a *assembler) payload(b []byte) error {
 	if len(b) == 0 { // padding only: some cameras keep the path open so
 		return nil
 	}
-	t := b[0] & 0x1f
-	ok := b[0]&0x80 == 0 // forbidden_zero_bit
-	switch {
-	case t == 1 || t >= 5 && t <= 15 || t >= 19 && t <= 21:
-		a.breakOff()
-		a.add(b)
-	case t == typeSTAPA:
-		a.breakOff()
-		ok = a.aggregate(b[1:]) && ok
-	case t == typeFUA:
-		ok = a.fragment(b) && ok
-	default: // data partitions, interleaved modes, reserved: no camera means it
-		a.damaged = true
-		ok = false
-	}
-	if ok {
+	if a.format.take(a, b) {
 		a.foreign = 0
 	} else if err := a.stranger(); err != nil {
 		return err
@@ -145,111 +102,66 @@ func (a *assembler) payload(b []byte) error {
 		a.buf, a.ends, a.active, a.open = nil, nil, false, false
 		return capture.Errorf(capture.CodeProtocol, "an access unit of more than %d bytes", maxUnit)
 	}
-	if len(a.ends) > maxNALUs {
+	if len(a.ends) > maxParts {
 		a.buf, a.ends, a.active, a.open = nil, nil, false, false
-		return capture.Errorf(capture.CodeProtocol, "an access unit of more than %d NAL units", maxNALUs)
+		return capture.Errorf(capture.CodeProtocol, "an access unit of more than %d parts", maxParts)
 	}
 	return nil
 }
 
-// stranger counts a packet that is no H.264.
+// stranger counts a packet that makes no sense in the format.
 func (a *assembler) stranger() error {
 	if a.foreign++; a.foreign < foreignLimit {
 		return nil
 	}
-	return capture.Errorf(capture.CodeCodec, "the camera announced H.264, but %d packets in a row are not", a.foreign)
+	return capture.Errorf(capture.CodeCodec, "the camera announced %s, but %d packets in a row are not", a.format.name, a.foreign)
 }
 
-// breakOff notes that a fragmented NAL unit did not come to its end.
+// breakOff notes that a fragmented part did not come to its end.
 func (a *assembler) breakOff() {
 	if a.open {
 		a.open, a.damaged = false, true
 	}
 }
 
-func (a *assembler) add(nalu []byte) {
-	a.buf = append(a.buf, nalu...)
+// add begins a part.
+func (a *assembler) add(b []byte) {
+	a.buf = append(a.buf, b...)
 	a.ends = append(a.ends, len(a.buf))
 }
 
-// aggregate takes a STAP-A apart (RFC 6184, 5.7.1). Zeros may pad it.
-func (a *assembler) aggregate(b []byte) bool {
-	for len(b) >= 2 {
-		n := int(b[0])<<8 | int(b[1])
-		b = b[2:]
-		if n == 0 {
-			return len(bytes.Trim(b, "\x00")) == 0
-		}
-		if n > len(b) {
-			a.damaged = true
-			return false
-		}
-		a.add(b[:n])
-		b = b[n:]
-	}
-	return len(b) == 0
-}
-
-// fragment takes a FU-A (RFC 6184, 5.8). Start and end in one, which the RFC
-// forbids, is what some cameras send for a small picture.
-func (a *assembler) fragment(b []byte) bool {
-	if len(b) < 2 {
+// extend goes on with the last part.
+func (a *assembler) extend(b []byte) {
+	if len(a.ends) == 0 {
 		a.damaged = true
-		return false
+		return
 	}
-	const start, end = 0x80, 0x40
-	if b[1]&start != 0 {
-		a.breakOff()
-		a.open = true
-		a.add([]byte{b[0]&0xe0 | b[1]&0x1f})
-	} else if !a.open {
-		a.damaged = true
-		return true
-	}
-	a.buf = append(a.buf, b[2:]...)
+	a.buf = append(a.buf, b...)
 	a.ends[len(a.ends)-1] = len(a.buf)
-	if b[1]&end != 0 {
-		a.open = false
-	}
-	return true
 }
 
 // finish gives the unit out, if it is whole, and begins anew.
 func (a *assembler) finish() error {
 	a.breakOff()
 	damaged := a.damaged
-	nalus, at := a.nalus[:0], 0
+	parts, at := a.parts[:0], 0
 	for _, end := range a.ends {
-		nalus = appendUnits(nalus, a.buf[at:end])
+		parts = a.format.split(parts, a.buf[at:end])
 		at = end
 	}
-	a.nalus = nalus
-	u := unit{nalus: nalus, rtpTime: a.rtpTime, captured: a.seen, lost: a.lost}
+	a.parts = parts
+	u := unit{parts: parts, rtpTime: a.rtpTime, captured: a.seen, lost: a.lost}
 	a.active, a.damaged, a.buf, a.ends = false, false, a.buf[:0], a.ends[:0]
 	if damaged {
 		a.lost = true
 		a.dropped++
 		return nil
 	}
-	if len(nalus) == 0 {
+	if len(parts) == 0 {
 		return nil
 	}
 	a.lost = false
 	return a.out(u)
-}
-
-// appendUnits takes out the start codes that some cameras leave in: a NAL
-// unit cannot contain one (ITU-T H.264, 7.4.1).
-func appendUnits(dst [][]byte, b []byte) [][]byte {
-	code := []byte{0, 0, 1}
-	at := bytes.Index(b, code)
-	if at < 0 {
-		return append(dst, b)
-	}
-	if head := bytes.TrimRight(b[:at], "\x00"); len(head) > 0 {
-		dst = append(dst, head)
-	}
-	return capture.SplitAnnexB(dst, b[at:])
 }
 
 // String says what was lost, for the log.

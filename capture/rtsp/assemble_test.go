@@ -3,8 +3,6 @@ package rtsp
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 
@@ -17,12 +15,13 @@ import (
 // collect gives an assembler whose units are kept.
 func collect(out *[]unit) *assembler {
 	return &assembler{
+		format:   payloadFormats[capture.H264],
 		captured: func(*rtp.Packet) time.Time { return time.Unix(int64(len(*out)), 0) },
 		out: func(u unit) error {
 			own := u
-			own.nalus = nil
-			for _, n := range u.nalus {
-				own.nalus = append(own.nalus, bytes.Clone(n))
+			own.parts = nil
+			for _, n := range u.parts {
+				own.parts = append(own.parts, bytes.Clone(n))
 			}
 			*out = append(*out, own)
 			return nil
@@ -45,7 +44,7 @@ func text(units []unit) string {
 			b.WriteByte('!')
 		}
 		fmt.Fprintf(&b, "%d:", u.rtpTime)
-		for j, n := range u.nalus {
+		for j, n := range u.parts {
 			if j > 0 {
 				b.WriteByte(',')
 			}
@@ -109,108 +108,6 @@ func TestAssemble(t *testing.T) {
 	}
 }
 
-// Whatever is lost, a unit that comes out is one that went in, in order, and
-// the one after a hole says so. Packets are cut by somebody else's encoder.
-func TestAssembleUnderLoss(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	enc := &rtph264.Encoder{PayloadType: 96, PayloadMaxSize: 200, PacketizationMode: 1}
-	if err := enc.Init(); err != nil {
-		t.Fatal(err)
-	}
-	sent := map[uint32][][]byte{}
-	var got []unit
-	a := collect(&got)
-	lossBefore := map[uint32]bool{} // a packet was lost since the unit before
-	hole := false
-	for ts := uint32(1); ts <= 2000; ts++ {
-		for slice := range 1 + r.IntN(4) {
-			n := make([]byte, 2+r.IntN(700))
-			for i := range n {
-				n[i] = byte(1 + r.IntN(255)) // no start codes
-			}
-			n[0], n[1] = 0x41, 0x90
-			if slice > 0 {
-				n[1] = 0x20 // first_mb_in_slice > 0
-			}
-			sent[ts] = append(sent[ts], n)
-		}
-		packets, err := enc.Encode(sent[ts])
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range packets {
-			p.Timestamp = ts
-			if r.IntN(50) == 0 {
-				hole = true
-				continue
-			}
-			before := len(got)
-			if err := a.push(p); err != nil {
-				t.Fatal(err)
-			}
-			if len(got) > before {
-				lossBefore[got[len(got)-1].rtpTime] = hole
-				hole = false
-			}
-		}
-	}
-	if len(got) < 1000 || len(got) == len(sent) {
-		t.Fatalf("%d of %d units", len(got), len(sent))
-	}
-	for _, u := range got {
-		if !slices.EqualFunc(u.nalus, sent[u.rtpTime], bytes.Equal) {
-			t.Errorf("unit %d differs from what was sent", u.rtpTime)
-		}
-		if lossBefore[u.rtpTime] && !u.lost {
-			t.Errorf("unit %d hides a loss", u.rtpTime)
-		}
-	}
-}
-
-func FuzzAssemble(f *testing.F) {
-	f.Add([]byte{3, 1, 9, 1, 0x67, 1, 2, 3, 2, 9, 0x80, 0x65, 0x88})
-	f.Add([]byte{5, 1, 9, 0, 0x7c, 0x85, 0x88, 1, 2, 4, 2, 9, 0x80, 0x7c, 0x45, 1, 2})
-	f.Add([]byte{9, 1, 9, 0x80, 0x78, 0, 2, 0x67, 1, 0, 2, 0x65, 0x88})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var size int
-		most := len(b)
-		feed, err := newFeed(sinkFunc(func(fr *capture.Frame) {
-			for _, p := range fr.Payloads {
-				if len(p) == 0 || len(p) > capture.MaxPayload {
-					t.Fatalf("payload of %d bytes", len(p))
-				}
-			}
-		}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		checked := feed.units.out
-		feed.units.out = func(u unit) error {
-			if len(u.nalus) == 0 {
-				t.Fatal("an empty unit")
-			}
-			for _, n := range u.nalus {
-				if len(n) == 0 {
-					t.Fatal("an empty NAL unit")
-				}
-				size += len(n)
-			}
-			if size > most {
-				t.Fatalf("%d bytes out of %d", size, most)
-			}
-			return checked(u)
-		}
-		for len(b) >= 4 { // length, sequence number, time, marker
-			n := min(int(b[0]), len(b)-4)
-			p := packet(uint16(b[1]), uint32(b[2]), b[3]&0x80 != 0, b[4:4+n]...)
-			if feed.units.push(p) != nil {
-				return
-			}
-			b = b[4+n:]
-		}
-	})
-}
-
 type sinkFunc func(*capture.Frame)
 
 func (sinkFunc) Describe([]capture.Track)  {}
@@ -246,7 +143,7 @@ func BenchmarkAssemble(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	a := &assembler{out: func(unit) error { return nil }, captured: func(*rtp.Packet) time.Time { return time.Time{} }}
+	a := &assembler{format: payloadFormats[capture.H264], out: func(unit) error { return nil }, captured: func(*rtp.Packet) time.Time { return time.Time{} }}
 	b.SetBytes(int64(len(n)))
 	b.ReportAllocs()
 	seq := uint16(0)

@@ -1,6 +1,7 @@
 package rtsp
 
 import (
+	"slices"
 	"time"
 
 	"github.com/bluenviron/gortsplib/v5/pkg/format"
@@ -18,28 +19,41 @@ const ntpTrust = 10 * time.Second
 type feed struct {
 	sink      capture.Sink
 	units     assembler
-	params    capture.H264Params
-	pack      *capture.Packetizer
+	stream    *capture.Bitstream
 	described capture.Track
 	frame     capture.Frame
 	ntp       func(*rtp.Packet) (time.Time, bool) // when the packet was sampled, by the camera's clock
 }
 
-func newFeed(sink capture.Sink) (*feed, error) {
-	pack, err := capture.NewPacketizer(capture.H264)
-	if err != nil {
-		return nil, err
-	}
-	f := &feed{sink: sink, pack: pack}
+func newFeed(sink capture.Sink) *feed {
+	f := &feed{sink: sink}
 	f.units.out, f.units.captured = f.unit, func(p *rtp.Packet) time.Time { return f.sampled(p, time.Now()) }
-	return f, nil
+	return f
+}
+
+// begin readies the feed for a format that can be forwarded: see codecOf.
+func (f *feed) begin(forma format.Format) (err error) {
+	codec := codecOf(forma)
+	if f.stream, err = capture.NewBitstream(codec); err != nil {
+		return err
+	}
+	f.units.format = payloadFormats[codec]
+	f.announce(forma)
+	return nil
 }
 
 // announce takes the parameter sets of the session description, if it has
 // any that make sense; many cameras send others in band.
-func (f *feed) announce(forma *format.H264) {
-	if len(forma.SPS) > 0 && len(forma.PPS) > 0 {
-		_, _ = f.params.Observe([][]byte{forma.SPS, forma.PPS})
+func (f *feed) announce(forma format.Format) {
+	var sets [][]byte
+	switch t := forma.(type) {
+	case *format.H264:
+		sets = [][]byte{t.SPS, t.PPS}
+	case *format.H265:
+		sets = [][]byte{t.VPS, t.SPS, t.PPS}
+	}
+	if !slices.ContainsFunc(sets, func(set []byte) bool { return len(set) == 0 }) {
+		_ = f.stream.Observe(sets)
 	}
 }
 
@@ -59,21 +73,24 @@ func (f *feed) sampled(p *rtp.Packet, now time.Time) time.Time {
 // unit sends one access unit on. Nothing goes out before the size of the
 // picture is known.
 func (f *feed) unit(u unit) error {
-	if _, err := f.params.Observe(u.nalus); err != nil {
+	if err := f.stream.Observe(u.parts); err != nil {
 		return err
 	}
-	track, ok := f.params.Track()
+	track, ok := f.stream.Track()
 	if !ok {
+		return nil
+	}
+	f.frame.RTPTime, f.frame.Captured, f.frame.Lost = u.rtpTime, u.captured, u.lost
+	if err := f.stream.Pack(u.parts, &f.frame); err != nil {
+		return err
+	}
+	if len(f.frame.Payloads) == 0 {
 		return nil
 	}
 	if track != f.described {
 		f.described = track
 		f.sink.Describe([]capture.Track{track})
 	}
-	f.frame.RTPTime, f.frame.Captured, f.frame.Lost = u.rtpTime, u.captured, u.lost
-	f.pack.H264(f.params.Complete(u.nalus), &f.frame)
-	if len(f.frame.Payloads) > 0 {
-		f.sink.Frame(&f.frame)
-	}
+	f.sink.Frame(&f.frame)
 	return nil
 }

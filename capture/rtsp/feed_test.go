@@ -13,8 +13,8 @@ var otherSPS = []byte{0x67, 0x42, 0xc0, 0x0a, 0xda, 0x0a, 0x36, 0x40}
 
 func TestFeed(t *testing.T) {
 	r := newRecord()
-	f, err := newFeed(r)
-	if err != nil {
+	f := newFeed(r)
+	if err := f.begin(&format.H264{}); err != nil {
 		t.Fatal(err)
 	}
 	seq := uint16(0)

@@ -55,8 +55,12 @@ func TestHostileCamera(t *testing.T) {
 		"too many clients":   {describe("453 Not Enough Bandwidth"), capture.CodeBusy, "453"},
 		"forbidden":          {describe("403 Forbidden"), capture.CodeRefused, "403"},
 		"no description":     {describe("200 OK"), capture.CodeProtocol, "Content-Type"},
-		"H.265 only": {describe("200 OK", sdp("video 0 RTP/AVP 96", "a=rtpmap:96 H265/90000\r\n")),
-			capture.CodeCodec, "video H265"},
+		"THEORA only": {describe("200 OK", sdp("video 0 RTP/AVP 96", "a=rtpmap:96 THEORA/90000\r\n")),
+			capture.CodeCodec, "video THEORA"},
+		"H.264 interleaved": {describe("200 OK", sdp("video 0 RTP/AVP 96", "a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=2\r\n")),
+			capture.CodeCodec, "packetization mode 2"},
+		"H.265 out of order": {describe("200 OK", sdp("video 0 RTP/AVP 96", "a=rtpmap:96 H265/90000\r\na=fmtp:96 sprop-max-don-diff=3\r\n")),
+			capture.CodeCodec, "sprop-max-don-diff=3"},
 		"MJPEG only":  {describe("200 OK", sdp("video 0 RTP/AVP 26", "")), capture.CodeCodec, "video JPEG"},
 		"sound only":  {describe("200 OK", sdp("audio 0 RTP/AVP 0", "")), capture.CodeCodec, "audio PCMU"},
 		"SDP garbage": {describe("200 OK", "v=0\r\nnonsense"), capture.CodeProtocol, "SDP"},
@@ -77,7 +81,7 @@ func TestHostileCamera(t *testing.T) {
 		"endless unit": {well(func(p *peer) {
 			for p.rtp(0, 96, false, 0, idr[:2]) == nil {
 			}
-		}), capture.CodeProtocol, "more than 2048 NAL units"},
+		}), capture.CodeProtocol, "more than 2048 parts"},
 		"broken SPS": {well(func(p *peer) {
 			_ = p.rtp(0, 96, true, 0, []byte{0x67, 1})
 			_, _ = io.Copy(io.Discard, p)

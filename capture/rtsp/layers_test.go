@@ -180,8 +180,8 @@ func TestScene(t *testing.T) {
 		main.Frame(picture(0, true))
 		expect("what is known is described at once", "H264 1280×720, H264 640×360", "0* at 0")
 
-		sc.lowFailed(capture.Errorf(capture.CodeCodec, "H265"))
-		sc.lowFailed(capture.Errorf(capture.CodeCodec, "H265"))
+		sc.lowFailed(capture.Errorf(capture.CodeCodec, "THEORA"))
+		sc.lowFailed(capture.Errorf(capture.CodeCodec, "THEORA"))
 		main.Describe(track(1920, 1080))
 		expect("no common codec", "H264 1280×720", "layer 1: codec", "layer 1: codec", "H264 1920×1080")
 		low.Describe(track(640, 360))
@@ -282,7 +282,7 @@ func TestLowLayer(t *testing.T) {
 // The second URL fails in every way that it may; the first goes on.
 func TestLowLayerFails(t *testing.T) {
 	silent := func(*peer) func(*peer) { return func(p *peer) { _, _, _ = p.request() } }
-	h265 := strings.NewReplacer("H264", "H265").Replace(h264SDP)
+	theora := strings.NewReplacer("H264", "THEORA").Replace(h264SDP)
 	for name, tt := range map[string]struct {
 		sub   func(*peer)
 		code  capture.Code
@@ -290,7 +290,7 @@ func TestLowLayerFails(t *testing.T) {
 	}{
 		"refuses":   {describe("401 Unauthorized"), capture.CodeUnauthorized, []string{"H264 320×240", "H264 0×0"}},
 		"not there": {describe("404 Not Found"), capture.CodeNotFound, []string{"H264 320×240", "H264 0×0"}},
-		"codec":     {describe("200 OK", h265), capture.CodeCodec, []string{"H264 320×240"}},
+		"codec":     {describe("200 OK", theora), capture.CodeCodec, []string{"H264 320×240"}},
 		"hangs up":  {func(p *peer) { _ = p.Close() }, capture.CodeUnplugged, []string{"H264 320×240", "H264 0×0"}},
 		"silent":    {well(silent(nil)), capture.CodeStalled, []string{"H264 320×240", "H264 0×0"}},
 	} {

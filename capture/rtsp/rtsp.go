@@ -1,5 +1,5 @@
 // Package rtsp is the source of network cameras: RTSP 1.0 (RFC 2326) with
-// H.264 over RTP (RFC 6184).
+// H.264, H.265, VP8, VP9 or AV1 over RTP.
 //
 // A URL may end in #transport=udp, #transport=tcp or #transport=auto. The
 // default, auto, asks for UDP and falls back to interleaved TCP when the
@@ -119,10 +119,7 @@ func (s *session) fault(err error) error {
 func (s *session) run(ctx context.Context, sink capture.Sink) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	f, err := newFeed(sink)
-	if err != nil {
-		return err
-	}
+	f := newFeed(sink)
 	g := &guard{host: s.addr.url.Hostname(), step: s.limits.step}
 	c := s.client(g, f, cancel)
 	if err := c.Start(); err != nil {
@@ -136,7 +133,7 @@ func (s *session) run(ctx context.Context, sink capture.Sink) error {
 		defer hurry.Stop()
 		c.Close()
 	}()
-	err = s.play(c, g, f, cancel)
+	err := s.play(c, g, f, cancel)
 	cancel(err) // the first cause stays: a verdict on the media comes before what it brought about
 	<-closed
 	return context.Cause(ctx)
@@ -195,12 +192,14 @@ func (s *session) play(c *gortsplib.Client, g *guard, f *feed, fail context.Canc
 	if _, err := c.Setup(desc.BaseURL, media, 0, 0); err != nil {
 		return err
 	}
-	f.announce(forma)
+	if err := f.begin(forma); err != nil {
+		return err
+	}
 	f.ntp = func(p *rtp.Packet) (time.Time, bool) { return c.PacketNTP(media, p) }
 	for _, each := range media.Formats {
 		c.OnPacketRTP(media, each, func(p *rtp.Packet) {
 			var err error
-			if each == format.Format(forma) {
+			if each == forma {
 				err = f.units.push(p)
 			} else {
 				err = f.units.stranger()
@@ -220,12 +219,12 @@ func (s *session) play(c *gortsplib.Client, g *guard, f *feed, fail context.Canc
 }
 
 // pick finds the track to forward, or says what the camera offers instead.
-func pick(desc *description.Session) (*description.Media, *format.H264, error) {
+func pick(desc *description.Session) (*description.Media, format.Format, error) {
 	var offers []string
 	for _, m := range desc.Medias {
 		for _, f := range m.Formats {
-			if h, ok := f.(*format.H264); ok && !m.IsBackChannel {
-				return m, h, nil
+			if codecOf(f) != "" && !m.IsBackChannel {
+				return m, f, checkMode(f)
 			}
 			name, _, _ := strings.Cut(f.RTPMap(), "/")
 			if name == "" {
@@ -237,5 +236,39 @@ func pick(desc *description.Session) (*description.Media, *format.H264, error) {
 	if len(offers) == 0 {
 		return nil, nil, capture.Errorf(capture.CodeCodec, "the camera offers no media")
 	}
-	return nil, nil, capture.Errorf(capture.CodeCodec, "the camera offers %s; only H.264 can be forwarded: set its encoder to H.264", strings.Join(offers, ", "))
+	return nil, nil, capture.Errorf(capture.CodeCodec, "the camera offers %s; only H.264, H.265, VP8, VP9 and AV1 can be forwarded: set its encoder to H.264", strings.Join(offers, ", "))
+}
+
+// codecOf gives the codec of a video format that can be forwarded; empty:
+// none.
+func codecOf(f format.Format) capture.Codec {
+	switch f.(type) {
+	case *format.H264:
+		return capture.H264
+	case *format.H265:
+		return capture.H265
+	case *format.VP8:
+		return capture.VP8
+	case *format.VP9:
+		return capture.VP9
+	case *format.AV1:
+		return capture.AV1
+	}
+	return ""
+}
+
+// checkMode refuses the modes in which NAL units travel out of order: nobody
+// needs them live, and no camera known uses them.
+func checkMode(f format.Format) error {
+	switch t := f.(type) {
+	case *format.H264:
+		if t.PacketizationMode > 1 {
+			return capture.Errorf(capture.CodeCodec, "the camera sends H.264 in packetization mode %d; only 0 and 1 can be forwarded", t.PacketizationMode)
+		}
+	case *format.H265:
+		if t.MaxDONDiff > 0 {
+			return capture.Errorf(capture.CodeCodec, "the camera sends H.265 out of order (sprop-max-don-diff=%d), which cannot be forwarded", t.MaxDONDiff)
+		}
+	}
+	return nil
 }
