@@ -1,5 +1,5 @@
 // Package rtsp is the laboratory's network camera: GStreamer's RTSP server,
-// which nobody here wrote, with test pictures in H.264.
+// which nobody here wrote, with test pictures.
 package rtsp
 
 import (
@@ -30,8 +30,7 @@ type Options struct {
 }
 
 // Server is an RTSP server on a port of 127.0.0.1 that stays the same over
-// restarts. The paths are /test, /sub, /sets, /resize, /h265, /jpeg, /udp and
-// /tcp; server.py says what each one plays.
+// restarts. server.py says which paths there are and what each one plays.
 //
 // Methods are called from the test's goroutine.
 type Server struct {

@@ -1,4 +1,4 @@
-"""An RTSP server made of GStreamer's: test pictures in H.264.
+"""An RTSP server made of GStreamer's: test pictures, in H.264 unless said.
 
 Usage: server.py '{"port": 0, "user": "", "password": ""}'
 Prints "port N" when it listens and ends when its standard input does.
@@ -7,7 +7,9 @@ Paths: /test     320x240, 25 frames a second, a keyframe a second
        /sub      the same scene in 160x120
        /sets     the same, parameter sets only in the session description
        /resize   changes from 320x240 to 480x272 after 40 frames, in band
-       /h265     H.265, where the machine has an encoder
+       /h265     the same in H.265
+       /vp8      the same in VP8
+       /vp9      the same in VP9
        /jpeg     Motion JPEG
        /udp      /test, over UDP only
        /tcp      /test, over TCP only
@@ -90,9 +92,11 @@ def main():
         "/jpeg": launch(PICTURE + " ! videoconvert ! video/x-raw,format=I420 ! jpegenc ! rtpjpegpay name=pay0 pt=26"),
         "/udp": launch(PICTURE + " ! " + X264 + " ! " + PAY + "-1"),
         "/tcp": launch(PICTURE + " ! " + X264 + " ! " + PAY + "-1"),
+        "/h265": launch(PICTURE + ",format=I420 ! x265enc tune=zerolatency speed-preset=ultrafast bitrate=600 key-int-max=25"
+                        " ! rtph265pay name=pay0 pt=96 config-interval=-1"),
+        "/vp8": launch(PICTURE + ",format=I420 ! vp8enc deadline=1 keyframe-max-dist=25 ! rtpvp8pay name=pay0 pt=96"),
+        "/vp9": launch(PICTURE + ",format=I420 ! vp9enc deadline=1 cpu-used=8 keyframe-max-dist=25 ! rtpvp9pay name=pay0 pt=96"),
     }
-    if Gst.ElementFactory.find("x265enc"):
-        paths["/h265"] = launch(PICTURE + " ! x265enc tune=zerolatency ! rtph265pay name=pay0 pt=96")
     paths["/udp"].set_protocols(GstRtsp.RTSPLowerTrans.UDP)
     paths["/tcp"].set_protocols(GstRtsp.RTSPLowerTrans.TCP)
     for path, factory in paths.items():
