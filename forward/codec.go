@@ -2,91 +2,10 @@ package forward
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 
 	"edged/capture"
 )
-
-// match says how well an offered format decodes a track: 0 not at all, the
-// more the better.
-func match(t capture.Track, f format) int {
-	if !strings.EqualFold(f.codec, string(t.Codec)) || f.clockRate != t.ClockRate {
-		return 0
-	}
-	switch t.Codec {
-	case capture.H264:
-		return matchH264(param(t.Fmtp, "profile-level-id"), f.fmtp)
-	case capture.VP9:
-		if p := param(f.fmtp, "profile-id"); p != "" && p != "0" && p != param(t.Fmtp, "profile-id") {
-			return 0
-		}
-	case capture.H265:
-		if p, q := param(f.fmtp, "profile-id"), param(t.Fmtp, "profile-id"); p != "" && q != "" && p != q {
-			return 0
-		}
-	}
-	return 1
-}
-
-// matchH264 compares profile-level-ids (RFC 6184 §8.1). Browsers decode more
-// than they list, so another profile is a last resort rather than a refusal;
-// a level above the listed one likewise.
-func matchH264(have, fmtp string) int {
-	if param(fmtp, "packetization-mode") != "1" {
-		return 0 // our frames have FU-A, which mode 0 forbids
-	}
-	want := param(fmtp, "profile-level-id")
-	if want == "" {
-		want = "42000a" // RFC 6184 §8.1: Baseline, level 1
-	}
-	hp, hok := h264Profile(have)
-	wp, wok := h264Profile(want)
-	switch {
-	case !hok || !wok:
-		return 1
-	case hp == wp:
-		return 4
-	case hp == "constrained baseline" && (wp == "baseline" || wp == "main" || wp == "high"):
-		return 3 // a subset of those (RFC 6184 table 5, H.264 annex A)
-	case hp == "baseline" && wp == "constrained baseline", hp == "constrained high" && wp == "high", hp == "main" && wp == "high":
-		return 2
-	}
-	return 1
-}
-
-// h264Profile names the profile of a profile-level-id by its profile_idc and
-// constraint flags (RFC 6184 table 5).
-func h264Profile(id string) (string, bool) {
-	n, err := strconv.ParseUint(id, 16, 24)
-	if err != nil || len(id) != 6 {
-		return "", false
-	}
-	idc, iop := byte(n>>16), byte(n>>8)
-	switch {
-	case idc == 0x42 && iop&0x40 != 0, idc == 0x4d && iop&0x80 != 0, idc == 0x58 && iop&0xc0 == 0xc0:
-		return "constrained baseline", true
-	case idc == 0x42:
-		return "baseline", true
-	case idc == 0x4d:
-		return "main", true
-	case idc == 0x64 && iop&0x0c == 0x0c:
-		return "constrained high", true
-	case idc == 0x64:
-		return "high", true
-	}
-	return id, true
-}
-
-// param reads one parameter of an a=fmtp value, lower case.
-func param(fmtp, name string) string {
-	for p := range strings.SplitSeq(fmtp, ";") {
-		if k, v, ok := strings.Cut(strings.TrimSpace(p), "="); ok && strings.EqualFold(k, name) {
-			return strings.ToLower(v)
-		}
-	}
-	return ""
-}
 
 // selection is a track matched with an m-line and a format of it.
 type selection struct {
@@ -107,7 +26,9 @@ func negotiate(tracks []capture.Track, o *offer) ([]selection, error) {
 		}
 		if t, f, ok := bestFormat(tracks, kind, m.formats); ok {
 			taken[kind] = true
-			out = append(out, selection{tracks: layersOf(tracks, t, f), media: i, format: f})
+			s := selection{tracks: layersOf(tracks, t, f), media: i, format: f}
+			s.fmtp = answered(tracks[t], f.fmtp)
+			out = append(out, s)
 		}
 	}
 	out = oneTransport(out, o)
@@ -158,30 +79,47 @@ func layersOf(tracks []capture.Track, best int, f format) []int {
 	return out
 }
 
+// offered is a codec that one side has.
+type offered struct{ codec, fmtp string }
+
+// codecError tells what the camera has and what the viewer would take.
 func codecError(tracks []capture.Track, o *offer) error {
-	e := &CodecError{}
+	var camera, viewer []offered
 	for _, t := range tracks {
 		if t.Kind == capture.Video {
-			e.Camera = append(e.Camera, t.Codec)
+			camera = append(camera, offered{string(t.Codec), t.Fmtp})
 		}
 	}
 	for _, m := range o.media {
-		if m.kind != "video" {
+		if m.kind != "video" || m.rejected || !m.receives {
 			continue
 		}
 		for _, f := range m.formats {
-			name := f.codec
-			switch strings.ToLower(name) {
+			switch strings.ToLower(f.codec) {
 			case "", "rtx", "red", "ulpfec", "flexfec-03":
 				continue
 			}
-			if !slices.Contains(e.Viewer, name) {
-				e.Viewer = append(e.Viewer, name)
-			}
+			viewer = append(viewer, offered{f.codec, f.fmtp})
 		}
 	}
+	e := &CodecError{Camera: names(camera, viewer), Viewer: names(viewer, camera)}
 	if len(e.Viewer) == 0 {
 		e.Viewer = []string{"no video"}
 	}
 	return e
+}
+
+// names lists the codecs of one side, once each, with what keeps them from
+// being the other side's where that has the same.
+func names(own, other []offered) (list []string) {
+	for _, c := range own {
+		name := c.codec
+		if slices.ContainsFunc(other, func(o offered) bool { return strings.EqualFold(o.codec, c.codec) }) {
+			name = withParameter(c.codec, c.fmtp)
+		}
+		if !slices.Contains(list, name) {
+			list = append(list, name)
+		}
+	}
+	return list
 }

@@ -3,41 +3,11 @@ package forward
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
 	"edged/capture"
 )
-
-func TestMatchH264(t *testing.T) {
-	const mode1 = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id="
-	order := func(have string, ids ...string) []int {
-		var scores []int
-		for _, id := range ids {
-			scores = append(scores, matchH264(have, mode1+id))
-		}
-		return scores
-	}
-	for _, c := range []struct {
-		have string
-		want []int // scores of constrained baseline, baseline, main, high
-	}{
-		{"42e01f", []int{4, 3, 3, 3}},
-		{"42c028", []int{4, 3, 3, 3}},
-		{"42001f", []int{2, 4, 1, 1}},
-		{"4d0028", []int{1, 1, 4, 2}},
-		{"640028", []int{1, 1, 1, 4}},
-		{"", []int{1, 1, 1, 1}},
-	} {
-		if got := order(c.have, "42e01f", "42001f", "4d001f", "64001f"); !slices.Equal(got, c.want) {
-			t.Errorf("camera %q: %v, want %v", c.have, got, c.want)
-		}
-	}
-	if matchH264("42e01f", "packetization-mode=0;profile-level-id=42e01f") != 0 || matchH264("42e01f", "profile-level-id=42e01f") != 0 {
-		t.Error("mode 0 forbids FU-A")
-	}
-}
 
 // chrome is the video part of an offer as Chromium makes it, shortened.
 const chrome = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\na=extmap-allow-mixed\r\na=msid-semantic: WMS\r\n" +
@@ -78,6 +48,7 @@ func TestNegotiate(t *testing.T) {
 	}{
 		{"exact profile", []capture.Track{h264Track}, "0:0:109:114"},
 		{"best layer first", []capture.Track{low, h264Track}, "1:0:109:114"},
+		{"a profile that is not offered", []capture.Track{{Kind: capture.Video, Codec: capture.H264, ClockRate: 90000, Fmtp: "profile-level-id=640028;packetization-mode=1"}}, "0:0:127:0"},
 		{"VP8", []capture.Track{vp8Track}, "0:0:96:97"},
 		{"what can be decoded", []capture.Track{av1Track, vp8Track}, "1:0:96:97"},
 		{"no m-line for the sound", []capture.Track{h264Track, opusTrack}, "0:0:109:114"},

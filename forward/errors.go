@@ -3,8 +3,6 @@ package forward
 import (
 	"errors"
 	"strings"
-
-	"edged/capture"
 )
 
 // Errors that callers branch on.
@@ -21,14 +19,10 @@ var (
 
 // CodecError says that viewer and camera have no codec in common (HTTP 406).
 type CodecError struct {
-	Camera []capture.Codec // what the camera delivers, with parameters where they matter
-	Viewer []string        // what the offer lists
+	Camera []string // what the camera delivers, with the parameter that decides where that matters
+	Viewer []string // what the offer would take, likewise
 }
 
 func (e *CodecError) Error() string {
-	cam := make([]string, len(e.Camera))
-	for i, c := range e.Camera {
-		cam[i] = string(c)
-	}
-	return "no common codec: camera has " + strings.Join(cam, ", ") + "; viewer offers " + strings.Join(e.Viewer, ", ")
+	return "no common codec: camera has " + strings.Join(e.Camera, ", ") + "; viewer offers " + strings.Join(e.Viewer, ", ")
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"edged/capture"
 	"edged/forward"
 
 	"github.com/pion/webrtc/v4"
@@ -28,7 +27,7 @@ func TestJoinErrors(t *testing.T) {
 	}
 	vp8 := newClient(t, clientOptions{codecs: []webrtc.RTPCodecParameters{{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: "video/VP8", ClockRate: 90000}, PayloadType: 96}}})
 	var codec *forward.CodecError
-	if err := join(st, vp8.offer(nil)); !errors.As(err, &codec) || codec.Viewer[0] != "VP8" || codec.Camera[0] != capture.H264 {
+	if err := join(st, vp8.offer(nil)); !errors.As(err, &codec) || codec.Viewer[0] != "VP8" || codec.Camera[0] != "H264" {
 		t.Errorf("VP8 viewer: %v", err)
 	}
 	c := newClient(t, clientOptions{})

@@ -77,7 +77,7 @@ func (st *Stream) Describe(tracks []capture.Track) {
 	st.tracks, st.feeds = tracks, feeds
 	var ended []*Viewer
 	for _, v := range st.viewers {
-		if slices.ContainsFunc(v.lanes, func(l *lane) bool { return !st.hasLocked(l.rings[0]) }) {
+		if slices.ContainsFunc(v.lanes, st.cutOffLocked) {
 			ended = append(ended, v)
 		}
 	}
@@ -116,6 +116,20 @@ func newFeed(t capture.Track) *feed {
 	f := &feed{ring: newRing(t.Kind), layer: t.Layer}
 	f.clockRate, f.fresh = t.ClockRate, !f.audio
 	return f
+}
+
+// cutOffLocked tells whether a lane has lost its best layer, or one that had
+// pictures.
+func (st *Stream) cutOffLocked(l *lane) bool {
+	for i, r := range l.rings {
+		if st.hasLocked(r) {
+			continue
+		}
+		if _, newest := r.delivers(); i == 0 || !newest.IsZero() {
+			return true
+		}
+	}
+	return false
 }
 
 func (st *Stream) hasLocked(r *ring) bool {

@@ -67,7 +67,7 @@ func TestWHEPPostStatuses(t *testing.T) {
 		{name: "no type", typ: "-", status: 415},
 		{name: "too large", body: strings.Repeat("x", maxMessage+1), status: 413},
 		{name: "bad offer", refuse: forward.ErrOffer, status: 422},
-		{name: "no codec", refuse: &forward.CodecError{Camera: []capture.Codec{capture.H264}, Viewer: []string{"VP8", "VP9"}}, status: 406, detail: "camera has H264; viewer offers VP8, VP9"},
+		{name: "no codec", refuse: &forward.CodecError{Camera: []string{"H264"}, Viewer: []string{"VP8", "VP9"}}, status: 406, detail: "camera has H264; viewer offers VP8, VP9"},
 		{name: "full", refuse: forward.ErrFull, status: 503, detail: "full"},
 		{name: "no frame yet", refuse: forward.ErrOffline, status: 503},
 		{name: "offline past its grace", camera: "gate", status: 503, detail: "connection refused"},
