@@ -21,6 +21,7 @@ type feed struct {
 	units     assembler
 	stream    *capture.Bitstream
 	described capture.Track
+	alone     bool // no other feed has packets of the session
 	frame     capture.Frame
 	ntp       func(*rtp.Packet) (time.Time, bool) // when the packet was sampled, by the camera's clock
 }

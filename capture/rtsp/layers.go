@@ -15,14 +15,14 @@ const steadyAfter = time.Minute
 
 // runBoth plays the main URL; once that has pictures, the second beside it.
 func (s *Source) runBoth(ctx context.Context, sink capture.Sink) error {
+	sc := &scene{sink: sink, low: &s.low, started: make(chan struct{})}
 	if s.sub == nil {
-		return s.session.run(ctx, sink)
+		return s.session.run(ctx, mainSink{sc}, &lowSink{scene: sc, frames: func() {}})
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	sc := &scene{sink: sink, low: &s.low, started: make(chan struct{})}
 	var low sync.WaitGroup
 	low.Go(func() { s.runLow(ctx, sc) })
-	err := s.session.run(ctx, mainSink{sc})
+	err := s.session.run(ctx, mainSink{sc}, nil)
 	cancel()
 	low.Wait()
 	return err
@@ -77,7 +77,7 @@ func (s *Source) playLow(parent context.Context, sc *scene) (lived time.Duration
 		cancel(capture.Errorf(capture.CodeStalled, "no frame for %v", silence))
 	})
 	low := &lowSink{scene: sc, frames: func() { stalled.Reset(silence) }}
-	err = s.sub.run(ctx, low)
+	err = s.sub.run(ctx, low, nil)
 	cancel(nil)
 	watch.Wait()
 	stalled.Stop()
@@ -89,12 +89,18 @@ func (s *Source) playLow(parent context.Context, sc *scene) (lived time.Duration
 
 // lowLayer is what is known of the lower layer, over runs.
 type lowLayer struct {
-	track   capture.Track // as last described; no codec: not yet
-	foreign bool          // its codec is none that can be forwarded
+	track capture.Track // as last described; no codec: not yet
+	none  bool          // there is none, or its codec is none that can be forwarded
 }
 
-// scene makes one source of the sessions of a camera. The two sinks, a
-// session each, are called from goroutines of the sessions.
+// holdFor is how long a camera whose main codec not every viewer decodes is
+// held back for its lower layer to say what that has: who comes before is
+// refused for good.
+const holdFor = 3 * time.Second
+
+// scene makes one source of the pictures of a camera, which come from two
+// sessions, or as two media of one. The two sinks are called from goroutines
+// of the sessions.
 type scene struct {
 	started chan struct{} // closed by the first frame of the main layer
 
@@ -106,6 +112,8 @@ type scene struct {
 	main    capture.Track
 	rtpTime uint32    // of the main layer's last frame
 	at      time.Time // when that came; zero before the first
+	first   time.Time // when the first came
+	held    bool      // nothing is described before the lower layer is known
 }
 
 // describeLocked describes both layers from the start, so that viewers need
@@ -114,7 +122,7 @@ type scene struct {
 func (sc *scene) describeLocked() {
 	tracks := []capture.Track{sc.main, sc.low.track}
 	switch {
-	case sc.low.foreign:
+	case sc.low.none:
 		tracks = tracks[:1]
 	case sc.low.track.Codec == "":
 		tracks[1] = sc.main
@@ -128,8 +136,12 @@ func (sc *scene) describeLocked() {
 func (sc *scene) lowFailed(err error) {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
-	if capture.CodeOf(err) == capture.CodeCodec && !sc.low.foreign {
-		*sc.low = lowLayer{foreign: true}
+	unfit := capture.CodeOf(err) == capture.CodeCodec && !sc.low.none
+	if unfit {
+		*sc.low = lowLayer{none: true}
+	}
+	if unfit || sc.held {
+		sc.held = false
 		sc.describeLocked()
 	}
 	if sink, ok := sc.sink.(capture.LayerSink); ok {
@@ -145,21 +157,33 @@ func (m mainSink) Describe(tracks []capture.Track) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.main = tracks[0]
-	m.describeLocked()
+	m.held = m.at.IsZero() && m.main.Codec != capture.H264 && !m.low.none && m.low.track.Codec == ""
+	if !m.held {
+		m.describeLocked()
+	}
 }
 
 // Frame implements [capture.Sink].
 func (m mainSink) Frame(f *capture.Frame) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	now := time.Now()
 	if m.at.IsZero() {
+		m.first = now
 		close(m.started)
 	}
-	m.rtpTime, m.at = f.RTPTime, time.Now()
+	m.rtpTime, m.at = f.RTPTime, now
+	if m.held && now.Sub(m.first) < holdFor {
+		return
+	}
+	if m.held {
+		m.held = false
+		m.describeLocked()
+	}
 	m.sink.Frame(f)
 }
 
-// lowSink takes one session of layer 1, from its first keyframe on. Its RTP
+// lowSink takes layer 1, from its first keyframe on. Its RTP
 // time is moved onto the main layer's by what arrives at the same moment:
 // both sessions show the same scene, but each counts from a start of its own.
 type lowSink struct {
@@ -180,15 +204,30 @@ func (l *lowSink) Describe(tracks []capture.Track) {
 	defer l.mu.Unlock()
 	l.track = tracks[0]
 	l.track.Layer = 1
-	if l.begun {
+	if l.begun || l.held {
 		l.announceLocked()
 	}
+}
+
+// expect says that the camera has the layer, though it is not described yet.
+func (l *lowSink) expect() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.low.none = false
+}
+
+// unfit says that the camera has it and does not give it.
+func (l *lowSink) unfit(err error) {
+	l.mu.Lock()
+	l.low.none = true
+	l.mu.Unlock()
+	l.lowFailed(err)
 }
 
 func (l *lowSink) announceLocked() {
 	known := lowLayer{track: l.track}
 	if *l.low != known {
-		*l.low = known
+		*l.low, l.held = known, false
 		l.describeLocked()
 	}
 }

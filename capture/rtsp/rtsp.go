@@ -76,6 +76,7 @@ func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
 	}
 	s := &Source{session: session{addr: addr, log: log, limits: defaultLimits}}
 	if cfg.Sub == "" {
+		s.low.none = true // unless the URL turns out to have two
 		return s, nil
 	}
 	cfg.Source = cfg.Sub
@@ -115,8 +116,9 @@ func (s *session) fault(err error) error {
 	return capture.Errorf(capture.CodeOf(err), "%s: %w", s.addr.shown, err)
 }
 
-// run plays until ctx is done or the camera fails, and says why it ended.
-func (s *session) run(ctx context.Context, sink capture.Sink) error {
+// run plays until ctx is done or the camera fails, and says why it ended. A
+// second medium with pictures goes to second, where that is not nil.
+func (s *session) run(ctx context.Context, sink capture.Sink, second *lowSink) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f := newFeed(sink)
@@ -133,7 +135,7 @@ func (s *session) run(ctx context.Context, sink capture.Sink) error {
 		defer hurry.Stop()
 		c.Close()
 	}()
-	err := s.play(c, g, f, cancel)
+	err := s.play(c, g, f, second, cancel)
 	cancel(err) // the first cause stays: a verdict on the media comes before what it brought about
 	<-closed
 	return context.Cause(ctx)
@@ -168,8 +170,9 @@ func (s *session) client(g *guard, f *feed, fail context.CancelCauseFunc) *gorts
 		OnTransportSwitch: func(err error) { s.log.Info("rtsp transport", "reason", err) },
 		OnPacketsLost:     func(uint64) {}, // the assembler counts
 		OnDecodeError: func(err error) {
-			// Comes from the goroutine that f belongs to only for packets of RTP.
-			if errors.As(err, new(liberrors.ErrClientRTPPacketUnknownPayloadType)) {
+			// Comes from the goroutine that f belongs to only for packets of RTP,
+			// and where there is no other medium.
+			if f.alone && errors.As(err, new(liberrors.ErrClientRTPPacketUnknownPayloadType)) {
 				if err := f.units.stranger(); err != nil {
 					fail(err)
 				}
@@ -180,7 +183,7 @@ func (s *session) client(g *guard, f *feed, fail context.CancelCauseFunc) *gorts
 
 // play walks through the session and waits for its end, which always has a
 // reason.
-func (s *session) play(c *gortsplib.Client, g *guard, f *feed, fail context.CancelCauseFunc) error {
+func (s *session) play(c *gortsplib.Client, g *guard, f *feed, second *lowSink, fail context.CancelCauseFunc) error {
 	desc, _, err := c.Describe(s.addr.url)
 	if err != nil {
 		return err
@@ -189,6 +192,31 @@ func (s *session) play(c *gortsplib.Client, g *guard, f *feed, fail context.Canc
 	if err != nil {
 		return err
 	}
+	if err := s.setup(c, desc, media, forma, f, fail); err != nil {
+		return err
+	}
+	f.alone = true
+	if media, forma := another(desc, media); media != nil && second != nil {
+		second.expect()
+		err := s.setup(c, desc, media, forma, newFeed(second), fail)
+		if errors.As(err, new(liberrors.ErrClientBadStatusCode)) {
+			second.unfit(s.fault(err))
+		} else if err != nil {
+			return err
+		}
+		f.alone = err != nil
+	}
+	g.playing.Store(true)
+	if _, err := c.Play(nil); err != nil {
+		return err
+	}
+	err = c.Wait()
+	s.log.Debug("rtsp session over", "loss", f.units.String())
+	return err
+}
+
+// setup has the packets of a medium go to a feed.
+func (s *session) setup(c *gortsplib.Client, desc *description.Session, media *description.Media, forma format.Format, f *feed, fail context.CancelCauseFunc) error {
 	if _, err := c.Setup(desc.BaseURL, media, 0, 0); err != nil {
 		return err
 	}
@@ -209,13 +237,19 @@ func (s *session) play(c *gortsplib.Client, g *guard, f *feed, fail context.Canc
 			}
 		})
 	}
-	g.playing.Store(true)
-	if _, err := c.Play(nil); err != nil {
-		return err
+	return nil
+}
+
+// another finds a second medium with pictures: the scene in another encoding.
+func another(desc *description.Session, first *description.Media) (*description.Media, format.Format) {
+	for _, m := range desc.Medias {
+		for _, f := range m.Formats {
+			if m != first && !m.IsBackChannel && codecOf(f) != "" && checkMode(f) == nil {
+				return m, f
+			}
+		}
 	}
-	err = c.Wait()
-	s.log.Debug("rtsp session over", "loss", f.units.String())
-	return err
+	return nil, nil
 }
 
 // pick finds the track to forward, or says what the camera offers instead.

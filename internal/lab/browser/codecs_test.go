@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"edged/internal/lab/rtsp"
 )
 
 // film makes a recording of four seconds with a keyframe a second.
@@ -40,6 +42,8 @@ func TestCodecs(t *testing.T) {
 		fmt.Fprintf(&config, "  - {id: %s, source: %q}\n", id, "file:"+c.file)
 	}
 	fmt.Fprintf(&config, "  - {id: hevc, source: %q}\n", "file:"+film(t, "hevc.h265", x265...))
+	server := rtsp.Start(t, rtsp.Options{})
+	fmt.Fprintf(&config, "  - {id: both, source: %q, sub: %q}\n", server.URL("/h265"), server.URL("/sub"))
 	b := startBox(t, config.String())
 	p := Open(t, Options{})
 	for id, want := range cameras {
@@ -54,6 +58,10 @@ func TestCodecs(t *testing.T) {
 		if n := colours(img); n < 8 {
 			t.Errorf("%s: the picture has %d colours", id, n)
 		}
+	}
+	must(t, p.Goto(b.url+"#/both"))
+	if c := plays(t, p, "both", 160); c.Stats.Codec != "H264" || c.Opens != 1 {
+		t.Errorf("of H.265 and H.264 the browser has %s, after %d connections", c.Stats.Codec, c.Opens)
 	}
 	must(t, p.Goto(b.url+"#/hevc"))
 	if c := look(t, p, "hevc", "?.state === 'refused'"); !strings.HasPrefix(c.Text, "this browser cannot decode H265; it offers VP8") || !strings.Contains(c.Text, "H264") {
