@@ -21,7 +21,9 @@ type feed struct {
 	units     assembler
 	stream    *capture.Bitstream
 	described capture.Track
-	alone     bool // no other feed has packets of the session
+	alone     bool   // no other feed has packets of the session
+	last      uint32 // RTP time of the last unit
+	backward  int    // see ordered
 	frame     capture.Frame
 	ntp       func(*rtp.Packet) (time.Time, bool) // when the packet was sampled, by the camera's clock
 }
@@ -71,6 +73,23 @@ func (f *feed) sampled(p *rtp.Packet, now time.Time) time.Time {
 	return t
 }
 
+// ordered finds B-frames: a picture that is shown before the one that was
+// sent before it has an earlier time. A camera whose clock is set does so
+// once; with B-frames one picture in four or more does.
+func (f *feed) ordered(rtpTime uint32) error {
+	const step, limit, reset = 4, 100, 90000 // a second: more is another clock
+	back := int32(rtpTime-f.last) < 0 && int32(f.last-rtpTime) < reset
+	f.last = rtpTime
+	if !back {
+		f.backward = max(0, f.backward-1)
+		return nil
+	}
+	if f.backward += step; f.backward < limit {
+		return nil
+	}
+	return capture.Errorf(capture.CodeCodec, "the camera sends B-frames, which WebRTC does not carry: turn them off in its encoder, or choose its Baseline profile")
+}
+
 // unit sends one access unit on. Nothing goes out before the size of the
 // picture is known.
 func (f *feed) unit(u unit) error {
@@ -80,6 +99,9 @@ func (f *feed) unit(u unit) error {
 	track, ok := f.stream.Track()
 	if !ok {
 		return nil
+	}
+	if err := f.ordered(u.rtpTime); err != nil {
+		return err
 	}
 	f.frame.RTPTime, f.frame.Captured, f.frame.Lost = u.rtpTime, u.captured, u.lost
 	if err := f.stream.Pack(u.parts, &f.frame); err != nil {

@@ -11,6 +11,33 @@ import (
 // Parameter sets of a 160 × 96 picture.
 var otherSPS = []byte{0x67, 0x42, 0xc0, 0x0a, 0xda, 0x0a, 0x36, 0x40}
 
+// Pictures out of order are B-frames, and refused; a clock that is set now and
+// then is not.
+func TestBFrames(t *testing.T) {
+	for name, c := range map[string]struct {
+		order  []int // of pictures, again and again
+		refuse bool
+	}{
+		"in order":              {[]int{0, 1, 2, 3}, false},
+		"one B-frame":           {[]int{0, 2, 1, 3}, true},
+		"two B-frames":          {[]int{0, 3, 1, 2}, true},
+		"one in seven pictures": {[]int{0, 1, 2, 3, 4, 6, 5}, false}, // no encoder does so
+	} {
+		f := newFeed(newRecord())
+		if err := f.begin(&format.H264{SPS: testSPS, PPS: testPPS}); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		for i := 0; i < 400 && err == nil; i++ {
+			at := i/len(c.order)*len(c.order) + c.order[i%len(c.order)]
+			err = f.units.push(packet(uint16(i), uint32(at*3600), true, 0x41, 0x9a, 1))
+		}
+		if refused := capture.CodeOf(err) == capture.CodeCodec; refused != c.refuse || !refused && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestFeed(t *testing.T) {
 	r := newRecord()
 	f := newFeed(r)
