@@ -15,8 +15,8 @@ const (
 	maxParts = 2048
 )
 
-// foreignLimit is how many packets in a row may make no sense in a codec before
-// the camera is said to send another codec.
+// foreignLimit is how many packets in a row may make no sense in the announced
+// codec before the camera is said to send another.
 const foreignLimit = 64
 
 // unit is an access unit as received.
