@@ -20,7 +20,8 @@ import (
 const (
 	notice = "NOTICE"
 	binary = "./cmd/edged"
-	lgpl   = "/usr/share/common-licenses/LGPL-2.1" // Debian's copy
+	apache = "/usr/share/common-licenses/Apache-2.0" // Debian's copy
+	lgpl   = "/usr/share/common-licenses/LGPL-2.1"   // Debian's copy
 	rule   = "================================================================================"
 )
 
@@ -105,7 +106,7 @@ func linked() ([]part, error) {
 		return nil, err
 	}
 	parts = append(parts, part{"Go standard library and runtime", licences(strings.TrimSpace(string(root)))})
-	parts = append(parts, part{"GNU C Library", []string{lgpl}})
+	parts = append(parts, part{"GNU C Library", []string{lgpl}}, part{"OpenSSL", []string{apache}})
 	slices.SortFunc(parts, func(a, b part) int { return strings.Compare(a.name, b.name) })
 	return parts, nil
 }
@@ -193,7 +194,8 @@ func write(w io.Writer, parts []part) error {
 const head = `edged is under the licence in LICENSE. Its binaries contain the following.
 Written by ` + "`make notices`" + ` from what is linked in; do not edit.
 
-The static binaries with a software encoder also contain parts of the GNU C
+The static binaries with a software encoder also contain parts of OpenSSL's
+libcrypto (Apache-2.0; Copyright The OpenSSL Project Authors), of the GNU C
 Library (LGPL-2.1-or-later; the whole source and the build scripts of edged are
 there to link it anew against another version: scripts/build), and of the GCC
 runtime libraries libgcc and libstdc++ (GPL-3.0-or-later with the GCC Runtime
