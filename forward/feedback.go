@@ -124,6 +124,7 @@ func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
 	v.at, v.kind = now, bwe.Media
 	b := batches.Get().(*batch)
 	defer b.release()
+	v.begin(b)
 	spent := false
 	for _, pair := range p.Nacks {
 		if spent {
@@ -139,13 +140,13 @@ func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
 			if spent = !v.budget.take(now, v.counts.Packets); spent {
 				return false
 			}
-			if ok, err := l.resend(seq, b, v.seal); ok && err == nil {
+			if l.resend(seq, b) {
 				*r = resent{ssrc: l.ssrc, seq: seq, at: now.UnixNano()}
 			}
 			return true
 		})
 	}
-	if len(b.ends) == 0 {
+	if len(b.ends) == 0 || !v.seal(b) {
 		return
 	}
 	v.counts.RTX += uint64(len(b.ends))

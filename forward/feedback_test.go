@@ -22,7 +22,7 @@ func bareViewer(t testing.TB) (*Viewer, *ring) {
 	st.Describe([]capture.Track{{Kind: capture.Video, Codec: capture.H264, ClockRate: 90000}})
 	v := &Viewer{sfu: s, stream: st, queue: newQueue(), since: testTime, chosen: []selection{{tracks: []int{0}, format: videoFormat}}, cancel: func(error) {}}
 	v.lanes = []*lane{newLane([]*ring{st.feeds[0].ring}, 90000, videoFormat, testTime)}
-	v.out = srtpContext(t)
+	v.media, v.out = protector(t), srtpContext(t)
 	return v, st.feeds[0].ring
 }
 

@@ -6,11 +6,12 @@ import (
 	"sort"
 	"sync"
 	"time"
+
+	"edged/forward/protect"
 )
 
 const (
 	headerSize = 12 // RTP header without CSRC and extensions (RFC 3550 §5.1)
-	tagRoom    = 16 // SRTP authentication tag at most
 
 	extensionSize = 8 // one extension of two bytes (RFC 8285 §4.2)
 
@@ -156,6 +157,7 @@ func (l *lane) rejoin(now time.Time) {
 type batch struct {
 	buf  []byte
 	ends []int // offset behind each packet
+	tag  int   // bytes that endPacket leaves for an SRTP tag
 	send sendmsg
 }
 
@@ -164,6 +166,13 @@ var batches = sync.Pool{New: func() any { return new(batch) }}
 
 // batchKept is the most buffer that a batch keeps when it is idle.
 const batchKept = 256 << 10
+
+// endPacket ends the packet that was appended to buf.
+func (b *batch) endPacket() {
+	var room [protect.MaxTag]byte
+	b.buf = append(b.buf, room[:b.tag]...)
+	b.ends = append(b.ends, len(b.buf))
+}
 
 func (b *batch) reset() { b.buf, b.ends = b.buf[:0], b.ends[:0] }
 
@@ -179,10 +188,6 @@ func (b *batch) release() {
 	b.reset()
 	batches.Put(b)
 }
-
-// sealer protects the RTP packet in buf[from:] in place and returns the
-// longer buffer.
-type sealer func(buf []byte, from int) ([]byte, error)
 
 // pick decides which frame is sent next; ok is false while there is none.
 // skipped counts the frames that the viewer will never get.
@@ -240,9 +245,9 @@ func (l *lane) startAt(key, last frame) {
 	l.next, l.burst, l.waiting, l.started, l.rejoins = key.number, last.number, false, true, false
 }
 
-// build appends the frame's packets to b, protected, and moves on. The
+// build appends the frame's packets to b, to be protected, and moves on. The
 // caller holds the ring's lock.
-func (l *lane) build(f frame, b *batch, seal sealer) error {
+func (l *lane) build(f frame, b *batch) {
 	t := l.runs[l.nruns-1].stamp.of(f)
 	for i := range f.count {
 		payload := l.ring.payloadLocked(f.first + uint64(i))
@@ -250,18 +255,13 @@ func (l *lane) build(f frame, b *batch, seal sealer) error {
 		b.buf = appendHeader(b.buf, i == f.count-1, l.pt, uint16(l.seq), t, l.ssrc)
 		b.buf = l.appendNumber(b.buf, from, len(payload))
 		b.buf = append(b.buf, payload...)
-		var err error
-		if b.buf, err = seal(b.buf, from); err != nil {
-			return err
-		}
-		b.ends = append(b.ends, len(b.buf))
+		b.endPacket()
 		l.seq++
 		l.packets++
 		l.octets += uint32(len(payload))
 	}
 	l.next++
 	l.lastTime, l.lastCaptured = t, f.captured
-	return nil
 }
 
 // appendHeader appends an RTP header (RFC 3550 §5.1).
@@ -284,23 +284,24 @@ func (l *lane) appendNumber(buf []byte, from, payload int) []byte {
 		return buf
 	}
 	buf[from] |= 0x10 // X
-	n := l.number(headerSize + extensionSize + payload + tagRoom)
+	n := l.number(headerSize + extensionSize + payload + protect.MaxTag)
 	return append(buf, 0xbe, 0xde, 0, 1, l.twcc<<4|1, byte(n>>8), byte(n), 0)
 }
 
-// resend appends the packet that carried a sequence number, again: as RTX
-// (RFC 4588) where negotiated, else just as it was. It reports false where
-// the packet is not known or no longer held.
-func (l *lane) resend(wire uint16, b *batch, seal sealer) (bool, error) {
-	seq := l.seq - uint64(uint16(l.seq)-wire) // the newest with these 16 bits that was sent
-	if seq == l.seq {
-		return false, nil
+// resend appends the packet that carried a sequence number, again, to be
+// protected: as RTX (RFC 4588) where negotiated, else just as it was. It
+// reports false where the packet is not known or no longer held.
+func (l *lane) resend(wire uint16, b *batch) bool {
+	back := uint16(l.seq) - wire
+	if back == 0 || back >= 1<<15 {
+		return false // never sent, or so old that it would be taken for one to come (RFC 3711 §3.3.1)
 	}
+	seq := l.seq - uint64(back)
 	i := l.nruns - 1
 	for ; i >= 0 && l.runs[i].seq > seq; i-- {
 	}
 	if i < 0 {
-		return false, nil
+		return false
 	}
 	run := &l.runs[i]
 	before := run.before
@@ -312,7 +313,7 @@ func (l *lane) resend(wire uint16, b *batch, seal sealer) (bool, error) {
 	packet := run.packet + seq - run.seq
 	f, ok := run.ring.holding(packet, before)
 	if !ok {
-		return false, nil
+		return false
 	}
 	marker, t := packet == f.first+uint64(f.count)-1, run.stamp.of(f)
 	from := len(b.buf)
@@ -325,12 +326,8 @@ func (l *lane) resend(wire uint16, b *batch, seal sealer) (bool, error) {
 		b.buf = appendHeader(b.buf, marker, l.pt, wire, t, l.ssrc)
 	}
 	b.buf = append(b.buf, run.ring.payloadLocked(packet)...)
-	var err error
-	if b.buf, err = seal(b.buf, from); err != nil {
-		return false, err
-	}
-	b.ends = append(b.ends, len(b.buf))
-	return true, nil
+	b.endPacket()
+	return true
 }
 
 // holding finds the frame, older than before, that a packet belongs to. The

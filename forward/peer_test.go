@@ -174,7 +174,8 @@ func (p *peer) connect() error {
 	}
 	p.dtls = d
 	state, _ := d.ConnectionState()
-	c := srtp.Config{Profile: srtp.ProtectionProfileAeadAes128Gcm}
+	profile, _ := d.SelectedSRTPProtectionProfile()
+	c := srtp.Config{Profile: srtp.ProtectionProfile(profile)}
 	if err := c.ExtractSessionKeysFromDTLS(&state, true); err != nil {
 		return err
 	}

@@ -133,12 +133,14 @@ func (v *Viewer) probe(b *batch, now time.Time) {
 		return
 	}
 	l := v.lanes[i]
-	b.reset()
+	v.begin(b)
 	v.at, v.kind = now, bwe.Padding
 	for seq := uint16(l.seq) - 1; len(b.buf) < bytes; seq-- {
-		if again, err := l.resend(seq, b, v.seal); !again || err != nil {
+		if !l.resend(seq, b) {
 			break // no more is held
 		}
 	}
-	v.send(remote, b)
+	if v.seal(b) {
+		v.send(remote, b)
+	}
 }

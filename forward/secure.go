@@ -10,22 +10,30 @@ import (
 	"strings"
 	"time"
 
+	"edged/forward/protect"
+
 	"github.com/pion/dtls/v3"
 	"github.com/pion/ice/v4"
-	"github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
 	"github.com/pion/transport/v4/packetio"
 )
 
-// srtpProfiles are offered in the order in which they cost least where the
-// CPU has AES instructions.
-var srtpProfiles = []dtls.SRTPProtectionProfile{dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80}
-
 // secured is a finished DTLS-SRTP handshake (RFC 5764).
 type secured struct {
 	conn    *dtls.Conn
-	in, out *srtp.Context
-	profile string
+	media   *protect.Protector // RTP to the viewer
+	in, out *srtp.Context      // RTCP
+}
+
+// dtlsProfiles gives the SRTP profiles to negotiate, the one that costs least
+// on this machine first.
+func dtlsProfiles() ([]dtls.SRTPProtectionProfile, error) {
+	preferred, err := protect.Preferred()
+	profiles := make([]dtls.SRTPProtectionProfile, len(preferred))
+	for i, p := range preferred {
+		profiles[i] = dtls.SRTPProtectionProfile(p)
+	}
+	return profiles, err
 }
 
 // handshake does DTLS over the ICE connection, as the server, so that the box
@@ -37,7 +45,7 @@ func (v *Viewer) handshake(ctx context.Context, conn *ice.Conn, in *packetio.Buf
 	pc := &dtlsPacketConn{conn: conn, in: in}
 	shared := []dtls.Option{
 		dtls.WithCertificates(v.sfu.cert),
-		dtls.WithSRTPProtectionProfiles(srtpProfiles...),
+		dtls.WithSRTPProtectionProfiles(v.sfu.profiles...),
 		dtls.WithInsecureSkipVerify(true), // the fingerprint stands for the chain
 		dtls.WithExtendedMasterSecret(dtls.RequireExtendedMasterSecret),
 		dtls.WithFlightInterval(200 * time.Millisecond),
@@ -109,12 +117,12 @@ func newSecured(d *dtls.Conn, client bool) (*secured, error) {
 	if !ok || !ok2 {
 		return nil, errors.New("no protection profile in common")
 	}
-	cfg := srtp.Config{Profile: srtp.ProtectionProfileAes128CmHmacSha1_80}
-	name := "AES128_CM_HMAC_SHA1_80"
-	if profile == dtls.SRTP_AEAD_AES_128_GCM {
-		cfg.Profile, name = srtp.ProtectionProfileAeadAes128Gcm, "AEAD_AES_128_GCM"
-	}
+	cfg := srtp.Config{Profile: srtp.ProtectionProfile(profile)}
 	if err := cfg.ExtractSessionKeysFromDTLS(&state, client); err != nil {
+		return nil, err
+	}
+	media, err := protect.New(protect.Profile(profile), cfg.Keys.LocalMasterKey, cfg.Keys.LocalMasterSalt)
+	if err != nil {
 		return nil, err
 	}
 	out, err := srtp.CreateContext(cfg.Keys.LocalMasterKey, cfg.Keys.LocalMasterSalt, cfg.Profile)
@@ -125,7 +133,7 @@ func newSecured(d *dtls.Conn, client bool) (*secured, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &secured{conn: d, in: in, out: out, profile: name}, nil
+	return &secured{conn: d, media: media, in: in, out: out}, nil
 }
 
 // wait blocks until the viewer closes the DTLS association.
@@ -139,20 +147,6 @@ func (s *secured) wait() error {
 }
 
 func (s *secured) close() { _ = s.conn.Close() }
-
-// sealRTP protects the RTP packet at buf[from:] in place and returns the
-// longer buffer.
-func sealRTP(c *srtp.Context, header *rtp.Header, buf []byte, from int) ([]byte, error) {
-	n := len(buf)
-	for cap(buf)-n < tagRoom {
-		buf = append(buf[:cap(buf)], 0)[:n]
-	}
-	out, err := c.EncryptRTP(buf[from:from], buf[from:n], header)
-	if err != nil {
-		return buf[:from], err
-	}
-	return buf[:from+len(out)], nil
-}
 
 // dtlsPacketConn is what the DTLS stack reads from and writes to: its share
 // of the ICE connection.

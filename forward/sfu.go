@@ -23,6 +23,9 @@ import (
 	"sync"
 	"time"
 
+	"edged/forward/protect"
+
+	"github.com/pion/dtls/v3"
 	"github.com/pion/ice/v4"
 )
 
@@ -47,6 +50,8 @@ type SFU struct {
 	egress *egress
 	group  sync.WaitGroup // streams and viewers
 	shared interfaces
+
+	profiles []dtls.SRTPProtectionProfile // in the order of preference
 
 	mu      sync.Mutex
 	ctx     context.Context // of Run; nil before and after
@@ -81,6 +86,14 @@ func (s *SFU) Run(ctx context.Context) error {
 	if err := s.listen(); err != nil {
 		return err
 	}
+	var err error
+	if s.profiles, err = dtlsProfiles(); err != nil {
+		return fmt.Errorf("SRTP: %w", err)
+	}
+	costs, err := protect.Summary()
+	if err != nil {
+		return fmt.Errorf("SRTP: %w", err)
+	}
 	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	s.mu.Lock()
@@ -91,7 +104,7 @@ func (s *SFU) Run(ctx context.Context) error {
 	s.mu.Unlock()
 	close(s.ready)
 	udp, tcp := s.Ports()
-	s.log.Info("forwarding", "udp", udp, "tcp", tcp, "gso", s.egress.gso.Load(), "addresses", s.hostAddrs())
+	s.log.Info("forwarding", "udp", udp, "tcp", tcp, "gso", s.egress.gso.Load(), "addresses", s.hostAddrs(), "srtp", costs)
 	<-ctx.Done()
 	s.mu.Lock()
 	s.ctx = nil

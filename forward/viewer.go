@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"edged/forward/bwe"
+	"edged/forward/protect"
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/rtcp"
-	"github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
 	"github.com/pion/transport/v4/packetio"
 )
@@ -61,9 +61,9 @@ type Viewer struct {
 
 	mu        sync.Mutex // held for building one frame; orders what is sent
 	lanes     []*lane
-	out       *srtp.Context
-	header    rtp.Header  // scratch of seal
-	counts    ViewerStats // the counters, path and reception part
+	media     *protect.Protector // of RTP; nil before the handshake has ended
+	out       *srtp.Context      // of RTCP
+	counts    ViewerStats        // the counters, path and reception part
 	quality   Quality
 	bandwidth *bwe.Estimator // what the path takes; nil: not measured
 	heard     bool           // feedback of it came
@@ -146,8 +146,8 @@ func (v *Viewer) runInner(ctx context.Context) error {
 	}
 	defer secure.close() // tells the viewer, while the path still stands
 	v.mu.Lock()
-	v.out = secure.out
-	v.counts.Profile = secure.profile
+	v.media, v.out = secure.media, secure.out
+	v.counts.Profile = secure.media.Profile().String()
 	v.mu.Unlock()
 	keys <- secure.in
 	group.Go(func() { v.queue.run(ctx, conn) })
@@ -156,7 +156,7 @@ func (v *Viewer) runInner(ctx context.Context) error {
 		return err
 	}
 	defer v.stream.drop(v)
-	v.log.Info("viewer connected", "path", v.path(), "srtp", secure.profile, "after", time.Since(v.since).Round(time.Millisecond))
+	v.log.Info("viewer connected", "path", v.path(), "srtp", secure.media.Profile(), "after", time.Since(v.since).Round(time.Millisecond))
 	said := make(chan struct{})
 	context.AfterFunc(ctx, func() { secure.close(); close(said) }) // ends wait
 	v.cancel(secure.wait())
@@ -241,13 +241,12 @@ func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
 	if l.follow() {
 		v.stream.wantKeyframe(l.rings[l.want])
 	}
-	b.reset()
+	v.begin(b)
 	waited := l.waiting
 	l.ring.mu.RLock()
 	f, skipped, ok := l.pick(now)
-	var err error
 	if ok {
-		err = l.build(f, b, v.seal)
+		l.build(f, b)
 	}
 	l.ring.mu.RUnlock()
 	if skipped > 0 {
@@ -260,8 +259,7 @@ func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
 		}
 		return false
 	}
-	if err != nil {
-		v.Close("SRTP: " + err.Error())
+	if !v.seal(b) {
 		return false
 	}
 	v.send(remote, b)
@@ -300,9 +298,20 @@ func (v *Viewer) send(remote *netip.AddrPort, b *batch) {
 	v.sfu.counters.bytes.Add(uint64(len(b.buf)))
 }
 
-// seal protects the RTP packet at buf[from:] (RFC 3711, RFC 7714).
-func (v *Viewer) seal(buf []byte, from int) ([]byte, error) {
-	return sealRTP(v.out, &v.header, buf, from)
+// begin empties b for RTP packets that seal will protect. v.mu is held.
+func (v *Viewer) begin(b *batch) {
+	b.reset()
+	b.tag = v.media.Profile().TagSize()
+}
+
+// seal protects the RTP packets of a batch (RFC 3711, RFC 7714); where it
+// cannot, it closes the viewer. v.mu is held.
+func (v *Viewer) seal(b *batch) bool {
+	if err := v.media.Seal(b.buf, b.ends); err != nil {
+		v.Close("SRTP: " + err.Error())
+		return false
+	}
+	return true
 }
 
 // AddCandidate takes a remote candidate ("candidate:…", or with "a="), for

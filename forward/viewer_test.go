@@ -19,6 +19,7 @@ import (
 
 	"edged/capture/capturetest"
 	"edged/forward"
+	"edged/forward/protect"
 
 	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
@@ -316,7 +317,11 @@ func TestViewerUDP(t *testing.T) {
 	c.wait("frames", frames(30))
 	checkStream(t, c.packets[:20])
 	stats := c.viewer.Stats()
-	if stats.State != "live" || stats.Path != "host/udp" && stats.Path != "prflx/udp" || stats.Profile != "AEAD_AES_128_GCM" || stats.Codec != "H264" || stats.Join == 0 {
+	preferred, err := protect.Preferred()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stats.State != "live" || stats.Path != "host/udp" && stats.Path != "prflx/udp" || stats.Profile != preferred[0].String() || stats.Codec != "H264" || stats.Join == 0 {
 		t.Errorf("stats: %+v", stats)
 	}
 	c.viewer.Close("enough")

@@ -18,6 +18,7 @@ import (
 	"edged/capture/encode"
 	"edged/capture/v4l2"
 	"edged/forward"
+	"edged/forward/protect"
 	"edged/internal/box"
 	"edged/internal/config"
 	"edged/internal/probe"
@@ -115,6 +116,8 @@ func examine(o options) ([]finding, error) {
 	if cfg.TURN.Enabled {
 		say("port turn.listen", udp(cfg.TURN.Listen), "UDP %s is free", cfg.TURN.Listen)
 	}
+	costs, err := protect.Summary()
+	say("SRTP", err, "%s", costs)
 	say("software encoder", encoder(), "OpenH264")
 	if encode.Name != "" {
 		r, err := wholePath()
