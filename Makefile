@@ -1,6 +1,6 @@
 # What a person or a build server runs. `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help build run test check fuzz bench dist notices vuln lab-browser lab-rtsp lab-mqtt lab-turn lab-guest lab-dist lab-soak clean
+.PHONY: help build run test check fuzz bench bench-crypto dist notices vuln lab-browser lab-rtsp lab-mqtt lab-turn lab-guest lab-dist lab-soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ fuzz: ## every fuzz test for FUZZTIME (10s) each
 
 bench: ## what a forwarded packet costs, beside plain pion; join time and glass-to-glass in a browser
 	scripts/bench/run
+
+bench-crypto: ## what protecting a packet costs, with and without the CPU's AES instructions
+	@scripts/bench/crypto
 
 dist: ## dist/edged-linux-{amd64,arm64,armv7,armv6}, static and stripped
 	scripts/setup dist
