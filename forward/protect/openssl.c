@@ -12,6 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if !__GLIBC_PREREQ(2, 38)
+// The libcrypto of the cross builds (scripts/openssl) was compiled against a newer C library, whose strtol has this name.
+long __isoc23_strtol(const char *s, char **end, int base)
+{
+	return strtol(s, end, base);
+}
+#endif
+
 enum { BLOCK = 64, GCM_TAG = 16, CM_TAG = 10 };
 
 struct protect_keys {
