@@ -33,10 +33,12 @@ func answer(o *offer, chosen []selection, p answerParams) string {
 	if o.passive {
 		setup = "active"
 	}
+	data := o.dataLine(chosen)
 	var mids []string
-	for _, s := range chosen {
-		if mid := o.media[s.media].mid; slices.Contains(o.bundle, mid) {
-			mids = append(mids, mid)
+	for i, m := range o.media {
+		taken := i == data || slices.ContainsFunc(chosen, func(s selection) bool { return s.media == i })
+		if taken && slices.Contains(o.bundle, m.mid) {
+			mids = append(mids, m.mid)
 		}
 	}
 	line("v=0")
@@ -48,6 +50,10 @@ func answer(o *offer, chosen []selection, p answerParams) string {
 	}
 	line("a=msid-semantic: WMS %s", p.stream)
 	for i, m := range o.media {
+		if i == data {
+			writeData(line, m, p, setup)
+			continue
+		}
 		j := slices.IndexFunc(chosen, func(s selection) bool { return s.media == i })
 		if j < 0 {
 			formats := "0"
@@ -79,11 +85,7 @@ func writeMedia(line func(string, ...any), m offeredMedia, s selection, p answer
 	if m.mid != "" {
 		line("a=mid:%s", m.mid)
 	}
-	line("a=ice-ufrag:%s", p.ufrag)
-	line("a=ice-pwd:%s", p.pwd)
-	line("a=ice-options:trickle")
-	line("a=fingerprint:sha-256 %s", p.fingerprint)
-	line("a=setup:%s", setup)
+	writeTransport(line, p, setup)
 	line("a=sendonly")
 	line("a=rtcp-mux")
 	line("a=rtcp-rsize")
@@ -114,6 +116,19 @@ func writeMedia(line func(string, ...any), m offeredMedia, s selection, p answer
 	if l.rtxPT != 0 {
 		line("a=ssrc:%d cname:%s", l.rtxSSRC, cname)
 	}
+	writeCandidates(line, p)
+}
+
+// writeTransport writes the attributes of RFC 8839 and RFC 8122.
+func writeTransport(line func(string, ...any), p answerParams, setup string) {
+	line("a=ice-ufrag:%s", p.ufrag)
+	line("a=ice-pwd:%s", p.pwd)
+	line("a=ice-options:trickle")
+	line("a=fingerprint:sha-256 %s", p.fingerprint)
+	line("a=setup:%s", setup)
+}
+
+func writeCandidates(line func(string, ...any), p answerParams) {
 	for _, c := range p.candidates {
 		line("a=%s", c)
 	}

@@ -43,6 +43,7 @@ type lane struct {
 	layer     int     // index of the one that is sent
 	want      int     // index of the one that shall be sent, from its next keyframe on
 	wanted    time.Time
+	why       string    // want was chosen last: "estimate", "asked", "dead"
 	rates     []float64 // scratch of the choice: bits/s by layer
 	chooser   chooser
 	ring      *ring // rings[layer]

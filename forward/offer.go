@@ -38,6 +38,7 @@ type offeredMedia struct {
 	receives bool  // direction lets us send
 	rejected bool  // port 0
 	twcc     uint8 // id of the transport-wide sequence number extension, 0 if not offered
+	data     bool  // data channels that can be served
 	formats  []format
 }
 
@@ -150,7 +151,7 @@ func (o *offer) transport(attributes []sdp.Attribute) {
 func parseMedia(m *sdp.MediaDescription) offeredMedia {
 	out := offeredMedia{
 		kind: m.MediaName.Media, proto: strings.Join(m.MediaName.Protos, "/"), receives: true,
-		rejected: m.MediaName.Port.Value == 0,
+		rejected: m.MediaName.Port.Value == 0, data: offersData(m),
 	}
 	byPT := map[string]int{}
 	for _, f := range m.MediaName.Formats {

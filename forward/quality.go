@@ -27,6 +27,9 @@ func (v *Viewer) SetQuality(q Quality) {
 		}
 	}
 	v.quality = q
+	if c := v.data.Load(); c != nil {
+		c.Quality(string(q))
+	}
 	v.mu.Unlock()
 	v.stream.signal()
 }
@@ -53,6 +56,7 @@ func (v *Viewer) chooseLayers(now time.Time) {
 			l.rates[i] = bits
 		}
 		if want := l.chooser.next(now, v.quality, l.want, l.rates, v.estimate()); want != l.want {
+			l.why = v.why(l)
 			l.want, l.wanted = want, now
 		}
 		v.want(l)

@@ -136,13 +136,16 @@ func newSecured(d *dtls.Conn, client bool) (*secured, error) {
 	return &secured{conn: d, media: media, in: in, out: out}, nil
 }
 
-// wait blocks until the viewer closes the DTLS association.
-func (s *secured) wait() error {
+// wait blocks until the viewer closes the DTLS association; take is given
+// what it sends there meanwhile, for the length of the call.
+func (s *secured) wait(take func(packet []byte)) error {
 	buf := make([]byte, receiveMTU)
 	for {
-		if _, err := s.conn.Read(buf); err != nil {
+		n, err := s.conn.Read(buf)
+		if err != nil {
 			return errClosed
 		}
+		take(buf[:n])
 	}
 }
 

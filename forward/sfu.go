@@ -23,6 +23,7 @@ import (
 	"sync"
 	"time"
 
+	"edged/forward/data"
 	"edged/forward/protect"
 
 	"github.com/pion/dtls/v3"
@@ -37,6 +38,7 @@ type SFU struct {
 	log         *slog.Logger
 	pionLog     *pionLog
 	counters    counters
+	data        data.Counters
 	joinTime    *histogram
 	delay       *histogram
 	ready       chan struct{}
@@ -316,6 +318,7 @@ func (s *SFU) newViewer(st *Stream, o ViewerOptions, parsed *offer, chosen []sel
 // Stats is what the whole SFU has done since it started.
 func (s *SFU) Stats() Stats {
 	out := s.counters.value()
+	out.dataStats(&s.data)
 	out.JoinSeconds, out.FrameDelay = s.joinTime.value(), s.delay.value()
 	s.mu.Lock()
 	streams := slices.Collect(maps.Values(s.streams))

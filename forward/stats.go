@@ -110,6 +110,9 @@ type Stats struct {
 	RTX         uint64            // packets sent again
 	PLIs        uint64            // PLI and FIR received
 	Dropped     map[string]uint64 // frames not sent to a viewer, by reason: behind, socket, too_large
+	Data        map[string]uint64 // messages sent on data channels, by channel: meta, events
+	DataDropped map[string]uint64 // records not sent, by reason: thinned, behind
+	DataCuts    uint64            // viewers that lost their data channels
 	Joins       map[string]uint64 // by camera + "\x00" + result: ok, offer, codec, full, offline, gone, error
 	JoinSeconds Histogram         // offer taken → first keyframe sent
 	FrameDelay  Histogram         // frame handed in → viewer's socket

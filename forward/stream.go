@@ -28,6 +28,7 @@ type Stream struct {
 
 	demand func(layer int, wanted bool) // nil: every layer always comes
 
+	news news
 	wake chan struct{} // a frame, a lane or a request is there; capacity 1
 
 	mu      sync.Mutex

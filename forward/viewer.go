@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"edged/forward/bwe"
+	"edged/forward/data"
 	"edged/forward/protect"
 
 	"github.com/pion/ice/v4"
@@ -55,6 +56,7 @@ type Viewer struct {
 	where  atomic.Pointer[[2]string]      // kind and address of the selected pair
 	remote atomic.Pointer[netip.AddrPort] // where media goes through the media socket; nil: through the agent
 	queue  *queue                         // what goes through the agent
+	data   atomic.Pointer[data.Channels]  // nil until the viewer uses them
 
 	selected atomic.Pointer[ice.Candidate] // the viewer's end of the selected pair
 	remotes  atomic.Int32                  // remote candidates taken, of this ICE generation
@@ -159,7 +161,7 @@ func (v *Viewer) runInner(ctx context.Context) error {
 	v.log.Info("viewer connected", "path", v.path(), "srtp", secure.media.Profile(), "after", time.Since(v.since).Round(time.Millisecond))
 	said := make(chan struct{})
 	context.AfterFunc(ctx, func() { secure.close(); close(said) }) // ends wait
-	v.cancel(secure.wait())
+	v.cancel(secure.wait(v.takeData(ctx, &group, secure)))
 	<-said
 	return context.Cause(ctx)
 }
@@ -263,6 +265,7 @@ func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
 		return false
 	}
 	v.send(remote, b)
+	v.sent(l, f)
 	v.sfu.delay.observe(time.Since(f.arrived))
 	if v.counts.Join == 0 && f.keyframe {
 		v.counts.Join = time.Since(v.since)
