@@ -41,6 +41,9 @@ func full() Snapshot {
 		SFU: forward.Stats{
 			Packets: 100_000, Bytes: 110_000_000, NACKs: 12, RTX: 11, PLIs: 3,
 			Dropped:     map[string]uint64{"behind": 4, "socket": 5},
+			Data:        map[string]uint64{"meta": 600, "events": 9},
+			DataDropped: map[string]uint64{"thinned": 30, "behind": 2},
+			DataCuts:    1,
 			Joins:       map[string]uint64{"dock\x00ok": 3, "dock\x00codec": 1, "gate\x00offline": 2},
 			JoinSeconds: forward.Histogram{Bounds: []float64{.1, 1}, Counts: []uint64{2, 1, 1}, Sum: 3.5},
 			FrameDelay:  forward.Histogram{Bounds: []float64{.001, .01}, Counts: []uint64{800, 90, 10}, Sum: 1.25},

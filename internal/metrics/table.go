@@ -94,6 +94,13 @@ var table = []row{
 	{name: "forward_frame_delay_seconds", kind: histogram, help: "From a frame's arrival to the last viewer's socket.",
 		histogram: func(s *Snapshot) forward.Histogram { return s.SFU.FrameDelay }},
 
+	{name: "data_messages_total", kind: counter, labels: []string{"kind"}, help: "Messages sent to viewers on data channels: records on meta, events.",
+		read: func(s *Snapshot, e emit) { byKey(s.SFU.Data, e) }},
+	{name: "data_dropped_total", kind: counter, labels: []string{"reason"}, help: "Records not sent to a viewer, by reason.",
+		read: func(s *Snapshot, e emit) { byKey(s.SFU.DataDropped, e) }},
+	{name: "data_cuts_total", kind: counter, help: "Viewers that lost their data channels, not their picture, for misuse.",
+		read: func(s *Snapshot, e emit) { e(float64(s.SFU.DataCuts)) }},
+
 	{name: "signaling_active_connections", kind: gauge, labels: []string{"transport"}, help: "Signalling connections and sessions now, by transport.",
 		read: func(s *Snapshot, e emit) { byKey(s.Signaling.Active, e) }},
 	{name: "signaling_handshake_duration_seconds", kind: histogram, help: "From an offer to its answer.",
