@@ -6,7 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
+
+	"edged/forward/data"
 
 	"github.com/pion/interceptor"
 	"github.com/pion/rtp"
@@ -19,6 +22,7 @@ type Result struct {
 	Frames      int           // RTP markers seen
 	Packets     int
 	Lost        int    // holes in the sequence numbers
+	Records     int    // frames of which the box told on the data channel meta
 	Path        string // the box's candidate, "udp 192.0.2.2:8189"
 }
 
@@ -51,6 +55,10 @@ func Run(ctx context.Context, frames int, signal func(ctx context.Context, offer
 	if _, err := pc.AddTransceiverFromKind(webrtc.RTPCodecTypeVideo, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}); err != nil {
 		return Result{}, fmt.Errorf("transceiver: %w", err)
 	}
+	records, err := listen(pc)
+	if err != nil {
+		return Result{}, err
+	}
 	offer, err := completeOffer(ctx, pc)
 	if err != nil {
 		return Result{}, err
@@ -63,7 +71,30 @@ func Run(ctx context.Context, frames int, signal func(ctx context.Context, offer
 	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
 		return Result{}, fmt.Errorf("answer: %w", err)
 	}
-	return count(ctx, pc, packets, frames, began)
+	r, err := count(ctx, pc, packets, frames, began)
+	r.Records = int(records.Load())
+	return r, err
+}
+
+// listen opens meta and counts the records of frames.
+func listen(pc *webrtc.PeerConnection) (*atomic.Int64, error) {
+	ordered, retransmits := false, uint16(0)
+	meta, err := pc.CreateDataChannel(data.Meta, &webrtc.DataChannelInit{Ordered: &ordered, MaxRetransmits: &retransmits})
+	if err != nil {
+		return nil, fmt.Errorf("data channel: %w", err)
+	}
+	var records atomic.Int64
+	var pieces data.Assembler
+	meta.OnMessage(func(m webrtc.DataChannelMessage) {
+		text := m.Data
+		if !m.IsString {
+			text = pieces.Add(m.Data)
+		}
+		if r, err := data.ParseRecord(text); err == nil && r.Kind == data.KindFrame {
+			records.Add(1)
+		}
+	})
+	return &records, nil
 }
 
 // newPeer is a PeerConnection with every codec that pion knows, and without

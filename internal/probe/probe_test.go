@@ -45,8 +45,8 @@ func TestProbe(t *testing.T) {
 	}
 	limit, stop := context.WithTimeout(ctx, 20*time.Second)
 	defer stop()
-	r, err := Run(limit, 20, join)
-	if err != nil || r.Frames != 20 || r.Lost != 0 || r.Packets < 20 || r.FirstPacket <= 0 || !strings.HasPrefix(r.Path, "udp 127.0.0.1:") {
+	r, err := Run(limit, 60, join)
+	if err != nil || r.Frames != 60 || r.Records == 0 || r.Lost != 0 || r.Packets < 20 || r.FirstPacket <= 0 || !strings.HasPrefix(r.Path, "udp 127.0.0.1:") {
 		t.Errorf("%+v %v", r, err)
 	}
 
