@@ -60,12 +60,13 @@ function path(report, pair) {
 
 const ms = (seconds) => seconds === undefined ? undefined : seconds * 1000;
 
-/** The summary as [label, text] rows for people. latency in ms, or undefined. */
-export function rows(s, latency) {
+/** The summary as [label, text] rows for people. latency, and delay from capture to display, in ms, or undefined. */
+export function rows(s, latency, delay) {
   const number = (x, unit, digits = 0) => x === undefined || Number.isNaN(x) ? '–' : `${x.toFixed(digits)}${unit}`;
   const clock = latency === undefined ? [] : [['latency', number(latency, ' ms')]];
   return [
     ...clock,
+    ...delay === undefined ? [] : [['shown after', number(delay, ' ms')]],
     ['picture', s.width ? `${s.width}×${s.height}` : '–'],
     ['frames', number(s.fps, ' /s')],
     ['bitrate', s.bitrate >= 1e6 ? number(s.bitrate / 1e6, ' Mbit/s', 1) : number(s.bitrate === undefined ? undefined : s.bitrate / 1e3, ' kbit/s')],

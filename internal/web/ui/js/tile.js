@@ -114,10 +114,10 @@ export class Tile {
   /** Writes the statistics over the picture, or hides them. */
   statistics(shown) {
     const { statistics } = this.#parts;
-    const { stats, latency } = this.view;
+    const { stats, latency, delay } = this.view;
     statistics.hidden = !shown || !stats || !this.#parts.notice.hidden;
     if (statistics.hidden) return;
-    statistics.replaceChildren(...rows(stats, latency).flatMap(([label, text]) => [element('dt', label), element('dd', text)]));
+    statistics.replaceChildren(...rows(stats, latency, delay).flatMap(([label, text]) => [element('dt', label), element('dd', text)]));
   }
 
   /** What the page tells of this camera to whoever looks from outside. */
@@ -127,7 +127,8 @@ export class Tile {
       state: view.state, text: view.text, camera: this.camera.state,
       frames: view.stats?.frames ?? 0, shown: view.frames, quality: view.quality, fps: view.stats?.fps, latency: view.latency,
       latencies: [...view.latencies], joinMs: view.joinMs, firstMs: view.firstAt, opens: view.opens, restarts: view.restarts,
-      stats: { ...view.stats },
+      stats: { ...view.stats }, delay: view.delay,
+      data: view.data && { records: view.data.records, matched: view.data.matched, last: view.data.last, events: [...view.data.events] },
     };
   }
 

@@ -6,6 +6,7 @@
 
 import { local } from './clock.js';
 import { readVideo } from './code.js';
+import { Data, unix } from './data.js';
 import { RpcError, UNKNOWN, FORBIDDEN, NO_CODEC, OFFLINE, FULL } from './link.js';
 import { summarize } from './stats.js';
 
@@ -50,6 +51,8 @@ export class View {
   firstAt = null;         // ms from the page's start to its first frame ever
   latency = undefined;    // ms, glass to glass, where the picture carries a clock
   latencies = [];         // the newest of them
+  delay = undefined;      // ms, a frame's capture to its display, by the box's records; smoothed
+  data = null;            // of the newest connection, see data.js
   stats = null;           // of the newest connection, see stats.js
   opens = 0; restarts = 0;
   wanted = false;
@@ -114,7 +117,7 @@ export class View {
     this.#drop(this.#old);
     this.#old = this.#shownBy = null;
     this.#video.srcObject = null;
-    this.latency = undefined;
+    this.latency = this.delay = undefined;
     this.#set('off', '');
   }
 
@@ -180,6 +183,7 @@ export class View {
     this.#brokenAt = 0;
     this.#opened = this.#progress = performance.now();
     this.opens++;
+    this.data = new Data(pc, ({ ntp }, at) => this.#met(at - unix(ntp)));
     const live = new MediaStream();
     for (const kind of this.#audio ? ['video', 'audio'] : ['video']) {
       prompt(pc.addTransceiver(kind, { direction: 'recvonly' }).receiver);
@@ -269,9 +273,11 @@ export class View {
     this.joinMs ??= now - this.#opened;
     this.firstAt ??= now;
     this.#alive();
+    const seen = Math.max(local(), performance.timeOrigin + (frame.expectedDisplayTime ?? 0));
+    this.data.shown(frame.rtpTimestamp, this.#clock.at(seen));
     if (now - this.#codeAt > (this.#codeMisses > CODE_MISSES ? READ_CODE_SELDOM : READ_CODE)) {
       this.#codeAt = now;
-      this.#readCode(frame);
+      this.#readCode(seen);
     }
   }
 
@@ -281,8 +287,9 @@ export class View {
     this.#set('live', this.#video.paused ? 'tap to play' : '');
   }
 
-  #readCode(frame) {
-    const seen = Math.max(local(), performance.timeOrigin + (frame.expectedDisplayTime ?? 0));
+  #met(delay) { if (Number.isFinite(delay)) this.delay = delay + ((this.delay ?? delay) - delay) * 0.9; } // not before the box's clock is known
+
+  #readCode(seen) {
     const code = readVideo(this.#video);
     if (!code) {
       if (++this.#codeMisses > CODE_MISSES) this.latency = undefined;
