@@ -347,7 +347,10 @@ func TestCuts(t *testing.T) {
 				f := frameOf(i)
 				r.c.Frame(f)
 				time.Sleep(time.Second / 30)
-				if n := r.c.meta; n != nil && n.BufferedAmount() > metaBuffered+framesKept*MaxMessage {
+				r.c.mu.Lock()
+				n := r.c.meta
+				r.c.mu.Unlock()
+				if n != nil && n.BufferedAmount() > metaBuffered+framesKept*MaxMessage {
 					r.t.Fatalf("%d bytes are buffered", n.BufferedAmount())
 				}
 			}
