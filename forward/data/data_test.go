@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,7 +28,7 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 // rig is Channels and a viewer that talks to them over a wire in memory.
 type rig struct {
-	t        *testing.T
+	t        testing.TB
 	c        *Channels
 	counters Counters
 	wire     *conn // the viewer's end
@@ -37,14 +38,14 @@ type rig struct {
 	cancel   context.CancelFunc
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	r := &rig{t: t, ended: make(chan error, 1)}
 	r.c = New(Options{
 		Camera: "dock", Counters: &r.counters, PionLog: quiet,
 		Greet: func(c *Channels) { c.Event([]byte(`"hello"`)) },
 		Send: func(p []byte) (int, error) {
 			if lose := r.lose.Load(); lose != nil && (*lose)() {
-				return len(p), nil
+				return 0, errors.New("no route to the viewer")
 			}
 			return r.wire.in.Write(p)
 		},
@@ -298,6 +299,41 @@ func TestBadPath(t *testing.T) {
 		}
 		if got := strings.Join(details, " "); got != "all thinned keyframes thinned all" {
 			t.Errorf("told of %s", got)
+		}
+		if err := r.end(); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// TestPathComesBack: a path that was away takes a few records with it, and
+// no event.
+func TestPathComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.connect()
+		records, told := read(r.dial(1, Meta)), read(r.dial(3, Events))
+		synctest.Wait()
+		away := func() bool { return true }
+		r.lose.Store(&away)
+		r.c.Event([]byte(`"meanwhile"`))
+		for i := range 150 {
+			r.c.Frame(frameOf(i))
+			time.Sleep(time.Second / 30)
+		}
+		r.lose.Store(nil)
+		time.Sleep(10 * time.Second) // SCTP doubles its patience with each repetition
+		before := len(records.all())
+		for i := range 30 {
+			r.c.Frame(frameOf(150 + i))
+			time.Sleep(time.Second / 30)
+		}
+		time.Sleep(time.Second)
+		if n := len(records.all()) - before; n != 30 {
+			t.Errorf("%d records of 30 frames after the path came back", n)
+		}
+		if got := told.all(); !slices.Contains(got, `"meanwhile"`) {
+			t.Errorf("events %q lack what happened meanwhile", got)
 		}
 		if err := r.end(); err != nil {
 			t.Errorf("Run: %v", err)

@@ -97,8 +97,14 @@ func newConn(send func([]byte) (int, error)) *conn {
 	return c
 }
 
-func (c *conn) Read(b []byte) (int, error)  { return c.in.Read(b) }
-func (c *conn) Write(b []byte) (int, error) { return c.send(b) }
+func (c *conn) Read(b []byte) (int, error) { return c.in.Read(b) }
+
+// Write never fails: the association would end with the first error, and a
+// path may come back. Whether it is gone for good is not SCTP's to say.
+func (c *conn) Write(b []byte) (int, error) {
+	_, _ = c.send(b)
+	return len(b), nil
+}
 
 // Close ends a waiting read; the DTLS connection is not its to close.
 func (c *conn) Close() error { return c.in.Close() }
