@@ -216,6 +216,18 @@ func TestBadDataKeepsThePicture(t *testing.T) {
 	c.wait("frames", frames(n+20))
 }
 
+// TestLossThinsTheRecords: what the viewer's receiver reports say decides how
+// many records it gets.
+func TestLossThinsTheRecords(t *testing.T) {
+	s := startSFU(t, nil)
+	st, _ := twoLayers(t, s)
+	c := newClient(t, clientOptions{drop: func(p *rtp.Packet) bool { return p.SequenceNumber%8 == 0 }})
+	h := c.listen()
+	c.join(s, st)
+	h.wait(t, "fewer records", h.event(`"meta":"thinned"`))
+	eventually(t, "records left out", func() bool { return s.Stats().DataDropped["thinned"] > 10 })
+}
+
 // TestViewersWithDataLeave: nothing stays of them, however they leave.
 func TestViewersWithDataLeave(t *testing.T) {
 	s := startSFU(t, nil)
