@@ -3,6 +3,7 @@ package forward_test
 import (
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -232,19 +233,47 @@ func TestLossThinsTheRecords(t *testing.T) {
 func TestViewersWithDataLeave(t *testing.T) {
 	s := startSFU(t, nil)
 	st, _ := twoLayers(t, s)
-	for _, leave := range []func(c *client){
-		func(c *client) { c.viewer.Close("enough") },
-		func(c *client) { _ = c.pc.GracefulClose() },
-		func(c *client) { s.RemoveStream("dock", "gone") },
+	udp, tcp := webrtc.NetworkTypeUDP4, webrtc.NetworkTypeTCP4
+	for _, one := range []struct {
+		network webrtc.NetworkType
+		leave   func(c *client)
+	}{
+		{udp, func(c *client) { c.viewer.Close("enough") }},
+		{tcp, func(c *client) { c.viewer.Close("enough") }},
+		{udp, func(c *client) { _ = c.pc.GracefulClose() }},
+		{tcp, func(c *client) { _ = c.pc.GracefulClose() }},
+		{udp, func(c *client) { s.RemoveStream("dock", "gone") }},
 	} {
-		c := newClient(t, clientOptions{})
+		c := newClient(t, clientOptions{networks: []webrtc.NetworkType{one.network}})
 		h := c.listen()
 		c.join(s, st)
 		h.wait(t, "records", func() bool { return len(h.records) > 3 })
-		leave(c)
+		one.leave(c)
 		<-c.viewer.Done()
 	}
 	if err := st.Announce(make([]byte, data.MaxEvent+1)); err == nil {
 		t.Error("an event of any size is taken")
+	}
+}
+
+// TestDataThatNobodyAskedFor: what comes over DTLS from a viewer that offered
+// no data channels is nobody's.
+func TestDataThatNobodyAskedFor(t *testing.T) {
+	s := startSFU(t, nil)
+	st, _ := pulse(t, s, "dock", 2)
+	p := newPeer(t, certificate(t))
+	p.watch(s, st, 1)
+	before := runtime.NumGoroutine()
+	for i := range 1000 {
+		if _, err := p.dtls.Write(make([]byte, 1+i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.live(10)
+	if after := runtime.NumGoroutine(); after > before {
+		t.Errorf("%d goroutines, %d before", after, before)
+	}
+	if n := s.Stats(); n.DataCuts != 0 || p.viewer.Reason() != "" {
+		t.Errorf("%d cuts, viewer: %q", n.DataCuts, p.viewer.Reason())
 	}
 }

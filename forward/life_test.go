@@ -248,6 +248,7 @@ func TestBlockedTCPViewer(t *testing.T) {
 	_, tcp := s.Ports()
 	proxy := newTCPProxy(t, int(tcp))
 	c := newClient(t, clientOptions{networks: []webrtc.NetworkType{webrtc.NetworkTypeTCP4}})
+	h := c.listen() // whose writer is blocked too
 	v, answer, err := s.Join(context.Background(), st, forward.ViewerOptions{Offer: c.offer(nil)})
 	if err != nil {
 		t.Fatal(err)
@@ -255,6 +256,7 @@ func TestBlockedTCPViewer(t *testing.T) {
 	c.viewer = v
 	c.answer(strings.ReplaceAll(answer, fmt.Sprintf(" %d typ host tcptype", tcp), fmt.Sprintf(" %d typ host tcptype", proxy.port)))
 	c.wait("frames", frames(2))
+	h.wait(t, "records", func() bool { return len(h.records) > 3 })
 	proxy.stop()
 	eventually(t, "frames skipped, or left behind", func() bool {
 		before := v.Stats().Packets

@@ -26,6 +26,11 @@ func (c *Channels) accept(a *sctp.Association, group *sync.WaitGroup) error {
 // sends, which is read and ignored, until it is closed.
 func (c *Channels) channel(stream *sctp.Stream) {
 	defer stream.Close() //nolint:errcheck // the association may have ended before
+	defer func() {
+		if p := recover(); p != nil { // the library parses what the viewer sends
+			c.cut("panic: %v", p)
+		}
+	}()
 	d, err := datachannel.Server(stream, &datachannel.Config{LoggerFactory: c.o.PionLog})
 	if err != nil {
 		return
