@@ -12,14 +12,16 @@ import (
 // accept takes the streams that the viewer opens until the association ends;
 // it returns why.
 func (c *Channels) accept(a *sctp.Association, group *sync.WaitGroup) error {
-	for range streamsTaken {
+	for n := 0; ; n++ {
 		stream, err := a.AcceptStream()
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case n == streamsTaken: // it keeps each stream until the viewer closes its end
+			return cut("more than %d channels were opened", streamsTaken)
 		}
 		group.Go(func() { c.channel(stream) })
 	}
-	return cut("more than %d channels were opened", streamsTaken)
 }
 
 // channel serves one stream: its opening (RFC 8832), then what the viewer
