@@ -66,6 +66,7 @@ func TestLayers(t *testing.T) {
 		must(t, p.Eval(nil, fmt.Sprintf("document.querySelector('[data-camera=%s] select').focus()", id)))
 		must(t, p.Key("l"))
 		c := plays(t, p, id, width)
+		look(t, p, id, "?.data.events.some((e) => e.method === 'view.layer' && e.params.to === 1 && e.params.why === 'asked')")
 		if c = look(t, p, id, fmt.Sprintf("?.frames > %d", c.Frames+30)); c.Opens != 1 || c.Quality != "low" {
 			t.Errorf("%s: %d connections, quality %s", id, c.Opens, c.Quality)
 		}

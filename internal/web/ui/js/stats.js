@@ -60,14 +60,15 @@ function path(report, pair) {
 
 const ms = (seconds) => seconds === undefined ? undefined : seconds * 1000;
 
-/** The summary as [label, text] rows for people. latency, and delay from capture to display, in ms, or undefined. */
-export function rows(s, latency, delay) {
+/** The summary as [label, text] rows for people. latency, and delay from capture to display, in ms; layer, { to, why }, of several; or undefined. */
+export function rows(s, latency, delay, layer) {
   const number = (x, unit, digits = 0) => x === undefined || Number.isNaN(x) ? '–' : `${x.toFixed(digits)}${unit}`;
   const clock = latency === undefined ? [] : [['latency', number(latency, ' ms')]];
   return [
     ...clock,
     ...delay === undefined ? [] : [['shown after', number(delay, ' ms')]],
     ['picture', s.width ? `${s.width}×${s.height}` : '–'],
+    ...layer ? [['layer', `${layer.to + 1}${layer.why ? ` (${layer.why})` : ''}`]] : [],
     ['frames', number(s.fps, ' /s')],
     ['bitrate', s.bitrate >= 1e6 ? number(s.bitrate / 1e6, ' Mbit/s', 1) : number(s.bitrate === undefined ? undefined : s.bitrate / 1e3, ' kbit/s')],
     ['loss', number(s.loss === undefined ? undefined : s.loss * 100, ' %', 1)],

@@ -114,10 +114,10 @@ export class Tile {
   /** Writes the statistics over the picture, or hides them. */
   statistics(shown) {
     const { statistics } = this.#parts;
-    const { stats, latency, delay } = this.view;
+    const { stats, latency, delay, data } = this.view;
     statistics.hidden = !shown || !stats || !this.#parts.notice.hidden;
     if (statistics.hidden) return;
-    statistics.replaceChildren(...rows(stats, latency, delay).flatMap(([label, text]) => [element('dt', label), element('dd', text)]));
+    statistics.replaceChildren(...rows(stats, latency, delay, several(this.camera) && data?.layer).flatMap(([label, text]) => [element('dt', label), element('dd', text)]));
   }
 
   /** What the page tells of this camera to whoever looks from outside. */

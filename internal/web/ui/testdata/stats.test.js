@@ -44,9 +44,10 @@ test('the path is that of the weaker end', () => {
 });
 
 test('rows are for people, and a dash where nothing is known', () => {
-  const text = Object.fromEntries(rows({ fps: 29.7, bitrate: 2_512_345, loss: 0.0123, rtt: 3.21, jitter: 4.2, buffer: 7.5, width: 1280, height: 720, codec: 'H264', path: 'host udp' }, 51.2, 48.7));
+  const text = Object.fromEntries(rows({ fps: 29.7, bitrate: 2_512_345, loss: 0.0123, rtt: 3.21, jitter: 4.2, buffer: 7.5, width: 1280, height: 720, codec: 'H264', path: 'host udp' }, 51.2, 48.7, { from: 0, to: 1, why: 'asked' }));
   assert.equal(text.latency, '51 ms');
   assert.equal(text['shown after'], '49 ms');
+  assert.equal(text.layer, '2 (asked)');
   assert.equal(text.frames, '30 /s');
   assert.equal(text.bitrate, '2.5 Mbit/s');
   assert.equal(text.loss, '1.2 %');
@@ -54,7 +55,7 @@ test('rows are for people, and a dash where nothing is known', () => {
   assert.equal(text.picture, '1280×720');
   const none = Object.fromEntries(rows({}, undefined));
   assert.ok(!('latency' in none), 'only a picture with a clock has a latency');
-  assert.ok(!('shown after' in none), 'without records nothing is known');
+  assert.ok(!('shown after' in none) && !('layer' in none), 'without data channels nothing is known');
   assert.ok(Object.values(none).every((t) => t === '–'), JSON.stringify(none));
   assert.equal(Object.fromEntries(rows({ bitrate: 64_000 }))['bitrate'], '64 kbit/s');
 });
