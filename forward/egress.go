@@ -141,7 +141,7 @@ type sendmsg struct {
 	control [3]uint64     // room for the control message, aligned
 	payload []byte
 	err     error
-	call    func(fd uintptr) bool
+	call    func(fd uintptr)
 }
 
 // address sets where the following calls send to.
@@ -163,7 +163,7 @@ func (m *sendmsg) do(raw syscall.RawConn, p []byte) error {
 		m.call = m.sys
 	}
 	m.payload = p
-	err := raw.Write(m.call)
+	err := raw.Control(m.call) // not Write, which has workers wait for each other
 	m.payload = nil
 	if err != nil {
 		return err // the socket is closed
@@ -171,8 +171,8 @@ func (m *sendmsg) do(raw syscall.RawConn, p []byte) error {
 	return m.err
 }
 
-// sys is called with the socket; it is always done.
-func (m *sendmsg) sys(fd uintptr) bool {
+// sys is called with the socket.
+func (m *sendmsg) sys(fd uintptr) {
 	var control []byte
 	if m.segment > 0 {
 		control = unsafe.Slice((*byte)(unsafe.Pointer(&m.control)), unix.CmsgSpace(2))
@@ -183,7 +183,7 @@ func (m *sendmsg) sys(fd uintptr) bool {
 	}
 	for {
 		if _, m.err = unix.SendmsgN(int(fd), m.payload, control, m.to, unix.MSG_DONTWAIT); !errors.Is(m.err, unix.EINTR) {
-			return true
+			return
 		}
 	}
 }

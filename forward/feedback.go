@@ -175,15 +175,13 @@ func (v *Viewer) reception(reports []rtcp.ReceptionReport, now time.Time) {
 		v.counts.Loss = float64(r.FractionLost) / 256
 		v.counts.Lost = uint64(r.TotalLost & 0x7fffff)
 		v.counts.Jitter = time.Duration(r.Jitter) * time.Second / time.Duration(l.clockRate)
-		if r.LastSenderReport == 0 {
-			continue
-		}
 		// 16.16 fixed point seconds, modulo 2^32
 		rtt := uint32(ntp(now)>>16) - r.LastSenderReport - r.Delay
-		if d := time.Duration(rtt) * time.Second >> 16; d < time.Minute {
+		if d := time.Duration(rtt) * time.Second >> 16; d < time.Minute && r.LastSenderReport != 0 {
 			v.counts.RTT = d
 		}
-		if v.bandwidth != nil {
+		v.grade.take(v.counts.Loss, v.counts.RTT, v.counts.Jitter)
+		if v.bandwidth != nil && r.LastSenderReport != 0 {
 			v.bandwidth.Reception(now, v.counts.Loss, v.counts.RTT)
 		}
 	}

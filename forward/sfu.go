@@ -2,9 +2,10 @@
 // them to WebRTC viewers.
 //
 // A frame's way: Stream.Frame copies it into the track's ring; the stream's
-// one goroutine (Stream.work) visits every viewer; Viewer.pump lets each lane
-// pick the next frame, write its headers, protect it and hand it to egress as
-// one segmented send. What comes back arrives in Viewer.feedback.
+// workers (worker.serve) each visit their share of the viewers; Viewer.pump
+// lets each lane pick the next frame, write its headers, protect it and hand
+// it to egress as one segmented send. What comes back arrives in
+// Viewer.feedback.
 package forward
 
 import (
@@ -171,7 +172,7 @@ func (s *SFU) AddStream(id string, keyframe func(layer int)) *Stream {
 func (s *SFU) startLocked(st *Stream) {
 	var ctx context.Context
 	ctx, st.cancel = context.WithCancel(s.ctx)
-	s.group.Go(func() { st.work(ctx) })
+	s.group.Go(func() { st.run(ctx) })
 }
 
 // RemoveStream ends a stream and its viewers, who are told reason. It returns

@@ -131,8 +131,16 @@ type Histogram struct {
 type StreamStats struct {
 	ID       string
 	Viewers  []ViewerStats
-	Ring     int    // bytes held in the rings
-	Keyframe uint64 // keyframes asked of the source
+	Workers  []WorkerStats // over the last second; empty before anybody was served
+	Ring     int           // bytes held in the rings
+	Keyframe uint64        // keyframes asked of the source
+}
+
+// WorkerStats is what one of a stream's workers does.
+type WorkerStats struct {
+	Viewers int     // that it serves
+	Packets float64 // a second
+	Busy    float64 // share of its time that it spends on them, 0 to 1
 }
 
 // ViewerStats is one viewer, at one moment.
@@ -155,6 +163,9 @@ type ViewerStats struct {
 	Lost     uint64        // packets lost, by the receiver reports
 	Jitter   time.Duration // by the receiver reports
 	RTT      time.Duration // by LSR/DLSR (RFC 3550 §6.4.1)
+	Score    float64       // of the path by the three before, 0 to 100; 100 before the first report
+	Group    Group         // by the score, with hysteresis
+	Worker   int           // index of the stream's worker that serves it
 	NACKs    uint64        // packets asked for again
 	RTX      uint64        // packets sent again
 	PLIs     uint64        // PLI and FIR received

@@ -19,8 +19,9 @@ const (
 )
 
 // Stream is one camera as forwarded. It is the capture.Sink of its camera:
-// the source writes into a ring a track; one goroutine, work, brings each
-// frame from there to every viewer's lane.
+// the source writes into a ring a track; workers bring each frame from there
+// to every viewer's lane. The first of them is the stream's goroutine, work,
+// which also does what is done once for all viewers.
 type Stream struct {
 	id  string
 	sfu *SFU
@@ -28,13 +29,16 @@ type Stream struct {
 
 	demand func(layer int, wanted bool) // nil: every layer always comes
 
-	news news
-	wake chan struct{} // a frame, a lane or a request is there; capacity 1
+	news  news
+	first *worker // is the stream's goroutine
 
 	mu      sync.Mutex
 	tracks  []capture.Track
 	feeds   []*feed // by track
 	viewers []*Viewer
+	joined  uint64    // counts changes to viewers
+	workers []*worker // first and those that it has begun; never changed after it was stored
+	work    []WorkerStats
 	removed bool
 	cancel  context.CancelFunc
 
@@ -42,7 +46,8 @@ type Stream struct {
 }
 
 func newStream(s *SFU, id string, ask func(layer int)) *Stream {
-	return &Stream{id: id, sfu: s, ask: ask, wake: make(chan struct{}, 1)}
+	first := newWorker()
+	return &Stream{id: id, sfu: s, ask: ask, first: first, workers: []*worker{first}}
 }
 
 // OnDemand has demand called, from any goroutine, when viewers begin to need
@@ -156,18 +161,24 @@ func (st *Stream) Frame(f *capture.Frame) {
 	if f.Lost && !f.Keyframe && now.Sub(to.needed) < spareAfter {
 		to.wanted = true // what follows refers to what was lost
 	}
+	workers := st.workers
 	st.mu.Unlock()
 	if !to.write(f, now) {
 		st.sfu.counters.drop(dropTooLarge, 1)
 		return
 	}
-	st.signal()
+	for _, w := range workers {
+		w.signal()
+	}
 }
 
+// signal wakes all workers.
 func (st *Stream) signal() {
-	select {
-	case st.wake <- struct{}{}:
-	default:
+	st.mu.Lock()
+	workers := st.workers
+	st.mu.Unlock()
+	for _, w := range workers {
+		w.signal()
 	}
 }
 
@@ -183,39 +194,39 @@ func (st *Stream) wantKeyframe(r *ring) {
 	}
 	st.mu.Unlock()
 	if fresh { // else the worker knows: a storm of requests wakes it once
-		st.signal()
+		st.first.signal()
 	}
 }
 
-// work is the stream's goroutine: it ends with ctx or RemoveStream.
-func (st *Stream) work(ctx context.Context) {
+// run is the stream's goroutine: it ends with ctx or RemoveStream. It is the
+// first worker, and does what is done once for all viewers: it asks the camera
+// for keyframes and layers, reports, and keeps the crew.
+func (st *Stream) run(ctx context.Context) {
 	next := time.NewTimer(reportInterval)
 	defer next.Stop()
-	var b batch
+	c := newCrew(ctx, st)
+	defer c.end()
 	var reported time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-st.wake:
+		case <-st.first.wake:
 		case <-next.C:
 		}
 		now := time.Now()
-		viewers := st.snapshot()
+		viewers := c.muster()
 		st.demandLayers(viewers, now)
-		waiting := false
-		for _, v := range viewers {
-			waiting = v.pump(&b, now) || waiting
-		}
-		b.trim()
+		waiting := st.first.serve(now)
 		waiting = st.askKeyframes(now) || waiting
-		if now.Sub(reported) >= reportInterval {
+		if now.Sub(reported) >= reportInterval || len(viewers) == 0 {
 			reported = now
 			for _, v := range viewers {
 				v.report(now)
 			}
+			c.balance(now)
 		}
-		// Frames, feedback, new viewers and drained queues wake the worker by
+		// Frames, feedback, new viewers and drained queues wake the workers by
 		// themselves; the timer is for what comes of nothing happening.
 		switch {
 		case waiting:
@@ -228,12 +239,32 @@ func (st *Stream) work(ctx context.Context) {
 	}
 }
 
-// snapshot is the list of viewers as it stands; the slice is never changed
-// after it was stored.
-func (st *Stream) snapshot() []*Viewer {
+// roll is the list of viewers as it stands, and the count of its changes; the
+// slice is never changed after it was stored.
+func (st *Stream) roll() ([]*Viewer, uint64) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.viewers
+	return st.viewers, st.joined
+}
+
+// snapshot is the list of viewers alone.
+func (st *Stream) snapshot() []*Viewer {
+	viewers, _ := st.roll()
+	return viewers
+}
+
+// employ notes whom a frame wakes.
+func (st *Stream) employ(workers []*worker) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.workers = workers
+}
+
+// accounted notes what the workers did lately.
+func (st *Stream) accounted(work []WorkerStats) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.work = work
 }
 
 // askKeyframes asks the camera for what is wanted, where it may be asked
@@ -304,7 +335,8 @@ func (st *Stream) add(v *Viewer) error {
 		}
 	}
 	st.viewers = append(slices.Clone(st.viewers), v)
-	st.signal()
+	st.joined++
+	st.first.signal()
 	return nil
 }
 
@@ -313,6 +345,8 @@ func (st *Stream) drop(v *Viewer) {
 	defer st.mu.Unlock()
 	if i := slices.Index(st.viewers, v); i >= 0 {
 		st.viewers = slices.Delete(slices.Clone(st.viewers), i, i+1)
+		st.joined++
+		st.first.signal()
 	}
 }
 
@@ -341,6 +375,7 @@ func (st *Stream) Stats() StreamStats {
 	for _, f := range st.feeds {
 		s.Ring += f.held()
 	}
+	s.Workers = slices.Clone(st.work)
 	st.mu.Unlock()
 	for _, v := range st.sfu.viewersOf(st) {
 		s.Viewers = append(s.Viewers, v.Stats())

@@ -61,6 +61,9 @@ type Viewer struct {
 	selected atomic.Pointer[ice.Candidate] // the viewer's end of the selected pair
 	remotes  atomic.Int32                  // remote candidates taken, of this ICE generation
 
+	worker atomic.Int32                   // that serves it; the stream's goroutine moves it
+	before struct{ work, packets uint64 } // the stream's goroutine: what was counted last
+
 	mu        sync.Mutex // held for building one frame; orders what is sent
 	lanes     []*lane
 	media     *protect.Protector // of RTP; nil before the handshake has ended
@@ -72,6 +75,8 @@ type Viewer struct {
 	at        time.Time      // when the packets that are being built leave
 	kind      bwe.Kind       // what they are for
 	rate      rateMeter
+	work      uint64   // units that it has cost its worker
+	grade     grader   // of the path
 	recent    []resent // by sequence number modulo recentResends; nil before the first NACK
 	budget    tokens
 
@@ -294,11 +299,19 @@ func (v *Viewer) send(remote *netip.AddrPort, b *batch) {
 	if lost := len(b.ends) - sent; lost > 0 {
 		v.sfu.counters.drop(dropSocket, 1)
 	}
+	v.work += frameWork + uint64(sent)
 	v.counts.Packets += uint64(sent)
 	v.counts.Bytes += uint64(len(b.buf))
 	v.rate.add(len(b.buf))
 	v.sfu.counters.packets.Add(uint64(sent))
 	v.sfu.counters.bytes.Add(uint64(len(b.buf)))
+}
+
+// worked is what the viewer has cost since it joined, and its group.
+func (v *Viewer) worked() (work, packets uint64, g Group) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.work, v.counts.Packets, v.grade.group
 }
 
 // begin empties b for RTP packets that seal will protect. v.mu is held.
@@ -354,6 +367,7 @@ func (v *Viewer) Stats() ViewerStats {
 			s.Layer = l.layer
 		}
 	}
+	s.Score, s.Group, s.Worker = v.grade.score(), v.grade.group, int(v.worker.Load())
 	s.Estimate = v.estimate()
 	s.Bitrate = v.rate.bitsPerSecond(time.Now())
 	return s

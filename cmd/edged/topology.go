@@ -18,7 +18,14 @@ type topology struct {
 type topologyCamera struct {
 	signaling.Camera
 	RingBytes int              `json:"ring_bytes"`
+	Workers   []topologyWorker `json:"workers"`
 	Watchers  []topologyViewer `json:"watchers"`
+}
+
+type topologyWorker struct {
+	Viewers int     `json:"viewers"`
+	Packets float64 `json:"packets"` // a second
+	Busy    float64 `json:"busy"`    // share of its time
 }
 
 type topologyViewer struct {
@@ -38,8 +45,11 @@ type topologyViewer struct {
 	Bitrate  float64   `json:"bitrate"` // bits/s
 	Loss     float64   `json:"loss"`    // fraction
 	Lost     uint64    `json:"lost"`
-	Jitter   float64   `json:"jitter"` // seconds
-	RTT      float64   `json:"rtt"`    // seconds
+	Jitter   float64   `json:"jitter"`        // seconds
+	RTT      float64   `json:"rtt"`           // seconds
+	Score    float64   `json:"quality_score"` // of the path, 0 to 100
+	Group    string    `json:"group"`         // good, fair, poor
+	Worker   int       `json:"worker"`        // index into the camera's workers
 	NACKs    uint64    `json:"nacks"`
 	RTX      uint64    `json:"rtx"`
 	PLIs     uint64    `json:"plis"`
@@ -69,7 +79,10 @@ func (g *gateway) topology() any {
 			continue
 		}
 		stats := stream.Stats()
-		c := topologyCamera{Camera: signaling.Describe(state, stream), RingBytes: stats.Ring, Watchers: []topologyViewer{}}
+		c := topologyCamera{Camera: signaling.Describe(state, stream), RingBytes: stats.Ring, Workers: []topologyWorker{}, Watchers: []topologyViewer{}}
+		for _, w := range stats.Workers {
+			c.Workers = append(c.Workers, topologyWorker(w))
+		}
 		for _, v := range stats.Viewers {
 			c.Watchers = append(c.Watchers, watcher(v))
 		}
@@ -86,6 +99,6 @@ func watcher(v forward.ViewerStats) topologyViewer {
 	return topologyViewer{
 		ID: v.ID, Subject: v.Subject, Since: v.Since.UTC(), State: v.State, Path: v.Path, Remote: v.Remote, Codec: v.Codec, SRTP: v.Profile, Quality: string(v.Quality), Layer: v.Layer, Estimate: v.Estimate,
 		Packets: v.Packets, Bytes: v.Bytes, Bitrate: v.Bitrate, Loss: v.Loss, Lost: v.Lost, Jitter: v.Jitter.Seconds(), RTT: v.RTT.Seconds(),
-		NACKs: v.NACKs, RTX: v.RTX, PLIs: v.PLIs, Skipped: v.Skipped, JoinTime: v.Join.Seconds(),
+		Score: v.Score, Group: v.Group.String(), Worker: v.Worker, NACKs: v.NACKs, RTX: v.RTX, PLIs: v.PLIs, Skipped: v.Skipped, JoinTime: v.Join.Seconds(),
 	}
 }

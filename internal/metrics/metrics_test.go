@@ -48,7 +48,8 @@ func full() Snapshot {
 			JoinSeconds: forward.Histogram{Bounds: []float64{.1, 1}, Counts: []uint64{2, 1, 1}, Sum: 3.5},
 			FrameDelay:  forward.Histogram{Bounds: []float64{.001, .01}, Counts: []uint64{800, 90, 10}, Sum: 1.25},
 			Streams: []forward.StreamStats{
-				{ID: "dock", Viewers: []forward.ViewerStats{{ID: "secret-viewer", Subject: "alice", Remote: "192.0.2.7:4000"}, {}}},
+				{ID: "dock", Viewers: []forward.ViewerStats{{ID: "secret-viewer", Subject: "alice", Remote: "192.0.2.7:4000", Group: forward.Poor}, {}},
+					Workers: []forward.WorkerStats{{Viewers: 1, Packets: 300, Busy: .125}, {Viewers: 1, Packets: 200, Busy: .25}}},
 				{ID: "gate"},
 			},
 		},
@@ -154,7 +155,7 @@ func TestNoViewerInALabel(t *testing.T) {
 	for _, m := range Table() {
 		for _, l := range m.Labels {
 			switch l {
-			case "version", "camera", "layer", "reason", "result", "transport", "method", "direction", "kind":
+			case "version", "camera", "layer", "reason", "result", "transport", "method", "direction", "kind", "group", "worker":
 			default:
 				t.Errorf("%s has a label %q", m.Name, l)
 			}

@@ -76,6 +76,17 @@ var table = []row{
 				e(float64(len(st.Viewers)), st.ID)
 			}
 		}},
+	{name: "viewer_groups", kind: gauge, labels: []string{"camera", "group"}, help: "Viewers of the camera now, by how good their paths are: good, fair, poor.",
+		read: func(s *Snapshot, e emit) {
+			for _, st := range s.SFU.Streams {
+				for g := forward.Good; g <= forward.Poor; g++ {
+					e(0, st.ID, g.String())
+				}
+				for _, v := range st.Viewers {
+					e(1, st.ID, v.Group.String())
+				}
+			}
+		}},
 	{name: "viewer_joins_total", kind: counter, labels: []string{"camera", "result"}, help: "Attempts to view the camera, by result.",
 		read: func(s *Snapshot, e emit) { pairs(s.SFU.Joins, e) }},
 	{name: "viewer_join_seconds", kind: histogram, help: "From the viewer's offer to the first keyframe sent.",
@@ -100,6 +111,20 @@ var table = []row{
 		read: func(s *Snapshot, e emit) { byKey(s.SFU.DataDropped, e) }},
 	{name: "data_cuts_total", kind: counter, help: "Viewers that lost their data channels, not their picture, for misuse.",
 		read: func(s *Snapshot, e emit) { e(float64(s.SFU.DataCuts)) }},
+	{name: "forward_workers", kind: gauge, labels: []string{"camera"}, help: "Workers that serve the camera's viewers.",
+		read: func(s *Snapshot, e emit) {
+			for _, st := range s.SFU.Streams {
+				e(float64(len(st.Workers)), st.ID)
+			}
+		}},
+	{name: "forward_worker_busy_ratio", kind: gauge, labels: []string{"camera", "worker"}, help: "Share of its time that a worker spent on its viewers, over the last second.",
+		read: func(s *Snapshot, e emit) {
+			for _, st := range s.SFU.Streams {
+				for i, w := range st.Workers {
+					e(w.Busy, st.ID, strconv.Itoa(i))
+				}
+			}
+		}},
 
 	{name: "signaling_active_connections", kind: gauge, labels: []string{"transport"}, help: "Signalling connections and sessions now, by transport.",
 		read: func(s *Snapshot, e emit) { byKey(s.Signaling.Active, e) }},
