@@ -9,6 +9,9 @@ type Config struct {
 	PublicIPs  []netip.Addr // addresses of a 1:1 NAT or port-forward, offered besides the box's own
 	ICEServers []ICEServer  // offered to viewers (stun, turn)
 	MaxViewers int          // viewers admitted at once, ≥ 1
+	MaxCPU     int          // percent of the processor, the machine's or the control group's, in use, beyond which, where frames are late, no viewer is admitted; 0: no bound
+	MinMemory  int64        // bytes that must be available to admit a viewer; 0: no bound
+	MaxBitrate float64      // bits/s to all viewers, as booked by their layers; 0: no bound
 }
 
 // ICEServer is a STUN or TURN server for viewers (RTCIceServer of the WebRTC

@@ -46,7 +46,8 @@ type lane struct {
 	why       string    // want was chosen last: "estimate", "asked", "dead"
 	rates     []float64 // scratch of the choice: bits/s by layer
 	chooser   chooser
-	ring      *ring // rings[layer]
+	booked    float64 // of the box's budget, bits/s
+	ring      *ring   // rings[layer]
 	clockRate uint32
 	pt        uint8
 	ssrc      uint32

@@ -30,6 +30,7 @@ func (v *Viewer) SetQuality(q Quality) {
 	if c := v.data.Load(); c != nil {
 		c.Quality(string(q))
 	}
+	v.bookLayers()
 	v.mu.Unlock()
 	v.stream.signal()
 }
@@ -55,12 +56,14 @@ func (v *Viewer) chooseLayers(now time.Time) {
 			}
 			l.rates[i] = bits
 		}
+		v.sfu.budget.afford(l)
 		if want := l.chooser.next(now, v.quality, l.want, l.rates, v.estimate()); want != l.want {
 			l.why = v.why(l)
 			l.want, l.wanted = want, now
 		}
 		v.want(l)
 	}
+	v.bookLayers()
 }
 
 // The bounds of an estimate, in bits/s. It starts high: the first feedback

@@ -19,6 +19,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -42,6 +43,10 @@ type SFU struct {
 	data        data.Counters
 	joinTime    *histogram
 	delay       *histogram
+	budget      budget
+	cpu         func(time.Time) processor
+	load        boxLoad
+	memory      func() int64 // bytes available; negative: not known
 	ready       chan struct{}
 
 	// set by Run before ready is closed
@@ -60,6 +65,7 @@ type SFU struct {
 	ctx     context.Context // of Run; nil before and after
 	streams map[string]*Stream
 	viewers map[*Viewer]struct{}
+	crowd   crowd // that was refused
 }
 
 // New checks cfg and allocates; it opens nothing. cert is the DTLS
@@ -71,7 +77,9 @@ func New(cfg Config, cert tls.Certificate, log *slog.Logger) (*SFU, error) {
 	if cfg.MaxViewers < 1 {
 		return nil, fmt.Errorf("webrtc.max_viewers: %d is below 1", cfg.MaxViewers)
 	}
+	h := newHost(os.DirFS("/"))
 	return &SFU{
+		budget: budget{most: cfg.MaxBitrate}, cpu: h.cpu, memory: h.memory,
 		cfg: cfg, cert: cert, log: log, pionLog: &pionLog{log},
 		fingerprint: fingerprint(cert.Certificate[0]),
 		joinTime:    newHistogram(.025, .05, .1, .15, .2, .3, .5, .75, 1, 2, 5, 10),
@@ -105,6 +113,9 @@ func (s *SFU) Run(ctx context.Context) error {
 		s.startLocked(st)
 	}
 	s.mu.Unlock()
+	if s.cfg.MaxCPU > 0 {
+		s.group.Go(func() { s.watch(inner, s.cpu) })
+	}
 	close(s.ready)
 	udp, tcp := s.Ports()
 	s.log.Info("forwarding", "udp", udp, "tcp", tcp, "gso", s.egress.gso.Load(), "addresses", s.hostAddrs(), "srtp", costs)
@@ -218,7 +229,7 @@ func (s *SFU) viewersOf(st *Stream) []*Viewer {
 
 // Join admits a viewer: it answers the offer and returns at once; ICE, DTLS
 // and media go on in goroutines that the SFU owns. The answer carries all of
-// the box's candidates. Errors: ErrOffer, *CodecError, ErrFull, ErrOffline,
+// the box's candidates. Errors: ErrOffer, *CodecError, *FullError, ErrOffline,
 // ErrGone.
 func (s *SFU) Join(ctx context.Context, st *Stream, o ViewerOptions) (*Viewer, string, error) {
 	v, text, err := s.join(ctx, st, o)
@@ -266,20 +277,12 @@ func (s *SFU) join(ctx context.Context, st *Stream, o ViewerOptions) (*Viewer, s
 	return v, text, nil
 }
 
-// admit counts the viewer in, or refuses it. It holds a place in group.
-func (s *SFU) admit(v *Viewer) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ctx == nil || s.streams[v.stream.id] != v.stream {
-		return ErrGone // the box, or the camera, has ended meanwhile
-	}
-	if len(s.viewers) >= s.cfg.MaxViewers {
-		return ErrFull
-	}
+// admitted counts the viewer in; s.mu is held.
+func (v *Viewer) admitted(s *SFU) {
 	v.ctx, v.cancel = context.WithCancelCause(s.ctx)
+	v.bookLowest()
 	s.viewers[v] = struct{}{}
 	s.group.Add(1)
-	return nil
 }
 
 // taken tells whether media goes to another viewer than v at an address.

@@ -21,6 +21,7 @@ type counters struct {
 	mu      sync.Mutex
 	dropped map[string]uint64
 	joins   map[string]uint64
+	refused map[string]uint64
 }
 
 func (c *counters) drop(reason string, frames uint64) {
@@ -30,6 +31,16 @@ func (c *counters) drop(reason string, frames uint64) {
 		c.dropped = map[string]uint64{}
 	}
 	c.dropped[reason] += frames
+}
+
+// refuse counts a viewer that a bound kept out.
+func (c *counters) refuse(bound string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refused == nil {
+		c.refused = map[string]uint64{}
+	}
+	c.refused[bound]++
 }
 
 // join counts the result of a Join.
@@ -61,7 +72,7 @@ func (c *counters) join(camera string, err error) {
 func (c *counters) value() Stats {
 	s := Stats{
 		Packets: c.packets.Load(), Bytes: c.bytes.Load(), NACKs: c.nacks.Load(), RTX: c.rtx.Load(), PLIs: c.plis.Load(),
-		Dropped: map[string]uint64{}, Joins: map[string]uint64{},
+		Dropped: map[string]uint64{}, Joins: map[string]uint64{}, Refused: map[string]uint64{},
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,6 +81,9 @@ func (c *counters) value() Stats {
 	}
 	for k, n := range c.joins {
 		s.Joins[k] = n
+	}
+	for k, n := range c.refused {
+		s.Refused[k] = n
 	}
 	return s
 }
@@ -114,6 +128,7 @@ type Stats struct {
 	DataDropped map[string]uint64 // records not sent, by reason: thinned, behind
 	DataCuts    uint64            // viewers that lost their data channels
 	Joins       map[string]uint64 // by camera + "\x00" + result: ok, offer, codec, full, offline, gone, error
+	Refused     map[string]uint64 // viewers kept out, by bound: viewers, cpu, memory, bitrate
 	JoinSeconds Histogram         // offer taken → first keyframe sent
 	FrameDelay  Histogram         // frame handed in → viewer's socket
 	Streams     []StreamStats     // by id

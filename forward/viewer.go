@@ -123,6 +123,9 @@ func (v *Viewer) end(err error) {
 	v.cancel(err)
 	reason := context.Cause(v.ctx).Error()
 	v.reason.Store(&reason)
+	v.mu.Lock()
+	v.bookLayers()
+	v.mu.Unlock()
 	v.sfu.forget(v)
 	close(v.done)
 }

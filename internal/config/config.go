@@ -109,7 +109,10 @@ type raw struct {
 		PublicIPs  []netip.Addr `json:"public_ips"`
 		STUN       []string
 		TURN       []*forward.ICEServer
-		MaxViewers int `json:"max_viewers"`
+		MaxViewers int     `json:"max_viewers"`
+		MaxCPU     int     `json:"max_cpu"`
+		MinMemory  int64   `json:"min_memory"`
+		MaxBitrate float64 `json:"max_bitrate"`
 	}
 	TURN struct {
 		Enabled        bool
@@ -251,6 +254,7 @@ func (r *raw) typed() Config {
 		},
 		WebRTC: forward.Config{
 			UDP: r.WebRTC.UDP, TCP: r.tcp(), PublicIPs: r.WebRTC.PublicIPs, MaxViewers: r.WebRTC.MaxViewers,
+			MaxCPU: r.WebRTC.MaxCPU, MinMemory: r.WebRTC.MinMemory, MaxBitrate: r.WebRTC.MaxBitrate,
 		},
 		TURN: turn.Config{
 			Enabled: r.TURN.Enabled, Listen: r.TURN.Listen, Realm: r.TURN.Realm, PublicIP: r.TURN.PublicIP,

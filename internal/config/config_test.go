@@ -95,7 +95,7 @@ turn.deny_peers: a list is not in this version: leave it out
 uplink.trust: a list is not in this version: leave it out`},
 	{name: "ranges", doc: `
 cameras: [{id: a, source: "pattern:", video: {width: 15, height: 721, fps: 61, bitrate: 49999, layers: 4}}]
-webrtc: {max_viewers: 0}
+webrtc: {max_viewers: 0, max_cpu: 101, min_memory: -1, max_bitrate: -1}
 turn: {per_user: 10001}
 `, want: `cameras[0].video.width: 15 is not in 16..4096
 cameras[0].video.height: 721 is not even
@@ -103,6 +103,9 @@ cameras[0].video.fps: 61 is not in 1..60
 cameras[0].video.bitrate: 49999 is not in 50000..50000000
 cameras[0].video.layers: 4 is not in 1..3
 webrtc.max_viewers: 0 is not in 1..10000
+webrtc.max_cpu: 101 is not in 0..100
+webrtc.min_memory: -1 is not in 0..1099511627776
+webrtc.max_bitrate: -1 is not in 0..100000000000
 turn.per_user: 10001 is not in 1..10000`},
 	{name: "bad sources", doc: `
 cameras:
@@ -310,7 +313,7 @@ name: gate
 cameras:
   - {id: a, source: "rtsp://h/p", sub: "rtsp://h/s", username: u, password: s3cret, video: {fps: 5, layers: 2}}
 http: {listen: ":1", tls: {cert: c, key: k, require: true}, origins: ["*"]}
-webrtc: {udp: ":2", public_ips: [192.0.2.1], stun: ["stun:s"], turn: [{urls: ["turn:t"], username: n, credential: w}], max_viewers: 3}
+webrtc: {udp: ":2", public_ips: [192.0.2.1], stun: ["stun:s"], turn: [{urls: ["turn:t"], username: n, credential: w}], max_viewers: 3, max_cpu: 80, min_memory: 0, max_bitrate: 20000000}
 turn: {enabled: false, public_ip: "2001:db8::1", realm: r, max_allocations: 9, per_user: 2, listen: ":4"}
 auth: {open: true, keys: ["` + key32 + `"]}
 uplink: {enabled: true, servers: ["mqtt://b"], password: w0rd, tenant: t, ca: /ca}
@@ -328,7 +331,7 @@ log: {level: debug}
 	if h := c.HTTP; h.Listen != ":1" || h.CertFile != "c" || h.KeyFile != "k" || !h.RequireTLS || h.SelfSigned || len(h.Origins) != 1 {
 		t.Errorf("http %+v", h)
 	}
-	if w := c.WebRTC; w.UDP != ":2" || w.TCP != ":2" || w.MaxViewers != 3 || w.PublicIPs[0] != netip.MustParseAddr("192.0.2.1") ||
+	if w := c.WebRTC; w.UDP != ":2" || w.TCP != ":2" || w.MaxViewers != 3 || w.MaxCPU != 80 || w.MinMemory != 0 || w.MaxBitrate != 20e6 || w.PublicIPs[0] != netip.MustParseAddr("192.0.2.1") ||
 		w.ICEServers[0].URLs[0] != "stun:s" || w.ICEServers[1].URLs[0] != "turn:t" || w.ICEServers[1].Credential != "w" {
 		t.Errorf("webrtc %+v", w)
 	}
@@ -358,7 +361,7 @@ func TestDefaults(t *testing.T) {
 	if c.HTTP.Listen != ":8080" || c.WebRTC.UDP != ":8189" || c.WebRTC.TCP != ":8189" || c.TURN.Listen != ":3478" || !c.TURN.Enabled {
 		t.Errorf("%+v %+v %+v", c.HTTP, c.WebRTC, c.TURN)
 	}
-	if c.Uplink.Enabled || c.Uplink.Window != time.Minute || c.Uplink.Batch != 5 || c.WebRTC.MaxViewers != 64 || c.TURN.PerUser != 8 {
+	if c.Uplink.Enabled || c.Uplink.Window != time.Minute || c.Uplink.Batch != 5 || c.WebRTC.MaxViewers != 64 || c.WebRTC.MaxCPU != 90 || c.WebRTC.MinMemory != 32<<20 || c.WebRTC.MaxBitrate != 0 || c.TURN.PerUser != 8 {
 		t.Errorf("%+v", c.Uplink)
 	}
 	if c.TURN.PublicIP.IsValid() || c.Log != slog.LevelInfo || c.Auth.Open {

@@ -40,6 +40,12 @@ var document = &node{kind: mapping, doc: "The configuration of one box, edged.co
 		{"turn", &node{kind: list, def: none, max: 8, item: relay, id: "urls",
 			doc: "TURN servers for viewers, besides the box's own."}},
 		{"max_viewers", number1(64, 10000, "Viewers at once, over all cameras.")},
+		{"max_cpu", &node{kind: whole, def: int64(90), min: 0, max: 100,
+			doc: "No viewer is admitted while more of the CPU is in use, in percent, and frames are late; 0: no bound."}},
+		{"min_memory", &node{kind: whole, def: int64(32 << 20), min: 0, max: 1 << 40,
+			doc: "No viewer is admitted while fewer bytes of memory are available; 0: no bound."}},
+		{"max_bitrate", &node{kind: whole, def: int64(0), min: 0, max: 100_000_000_000,
+			doc: "Bits a second to all viewers; a viewer is admitted where its lowest layer fits; 0: no bound."}},
 	}}},
 	{"turn", &node{kind: mapping, doc: "The embedded TURN server.", keys: []field{
 		{"enabled", flag(true, "Whether it runs.")},

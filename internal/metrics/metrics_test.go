@@ -45,6 +45,7 @@ func full() Snapshot {
 			DataDropped: map[string]uint64{"thinned": 30, "behind": 2},
 			DataCuts:    1,
 			Joins:       map[string]uint64{"dock\x00ok": 3, "dock\x00codec": 1, "gate\x00offline": 2},
+			Refused:     map[string]uint64{"viewers": 2, "bitrate": 1},
 			JoinSeconds: forward.Histogram{Bounds: []float64{.1, 1}, Counts: []uint64{2, 1, 1}, Sum: 3.5},
 			FrameDelay:  forward.Histogram{Bounds: []float64{.001, .01}, Counts: []uint64{800, 90, 10}, Sum: 1.25},
 			Streams: []forward.StreamStats{

@@ -89,6 +89,8 @@ var table = []row{
 		}},
 	{name: "viewer_joins_total", kind: counter, labels: []string{"camera", "result"}, help: "Attempts to view the camera, by result.",
 		read: func(s *Snapshot, e emit) { pairs(s.SFU.Joins, e) }},
+	{name: "viewers_refused_total", kind: counter, labels: []string{"reason"}, help: "Viewers not admitted, by the bound reached: viewers, cpu, memory, bitrate.",
+		read: func(s *Snapshot, e emit) { byKey(s.SFU.Refused, e) }},
 	{name: "viewer_join_seconds", kind: histogram, help: "From the viewer's offer to the first keyframe sent.",
 		histogram: func(s *Snapshot) forward.Histogram { return s.SFU.JoinSeconds }},
 

@@ -92,6 +92,7 @@ const (
 func failureOf(err error) *failure {
 	var f *failure
 	var codec *forward.CodecError
+	var crowded *forward.FullError
 	switch {
 	case errors.As(err, &f):
 		return f
@@ -103,6 +104,8 @@ func failureOf(err error) *failure {
 		return failf(noCodec, "%v", codec)
 	case errors.Is(err, forward.ErrOffer):
 		return failf(badOffer, "%v", err)
+	case errors.As(err, &crowded):
+		return &failure{full, crowded.Error(), crowded.Retry}
 	case errors.Is(err, forward.ErrFull):
 		return &failure{full, err.Error(), retryFull}
 	case errors.Is(err, forward.ErrOffline):

@@ -3,6 +3,7 @@ package signaling
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -69,6 +70,7 @@ func TestWHEPPostStatuses(t *testing.T) {
 		{name: "bad offer", refuse: forward.ErrOffer, status: 422},
 		{name: "no codec", refuse: &forward.CodecError{Camera: []string{"H264"}, Viewer: []string{"VP8", "VP9"}}, status: 406, detail: "camera has H264; viewer offers VP8, VP9"},
 		{name: "full", refuse: forward.ErrFull, status: 503, detail: "full"},
+		{name: "full, and why", refuse: fmt.Errorf("join: %w", &forward.FullError{Bound: "memory", Detail: "8 MiB are free", Retry: time.Minute}), status: 503, detail: "the box is full: 8 MiB are free"},
 		{name: "no frame yet", refuse: forward.ErrOffline, status: 503},
 		{name: "offline past its grace", camera: "gate", status: 503, detail: "connection refused"},
 		{name: "no stream yet", camera: "fresh", status: 503, detail: "camera offline"},
