@@ -114,7 +114,7 @@ func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
 		return
 	}
 	remote := v.remote.Load()
-	if remote == nil && !v.queue.room() {
+	if remote == nil && !v.queue.room(now) {
 		return
 	}
 	if v.recent == nil {
@@ -219,8 +219,8 @@ func (v *Viewer) report(now time.Time) {
 	}
 	if remote := v.remote.Load(); remote != nil {
 		v.sfu.egress.send(*remote, b)
-	} else if v.queue.room() {
-		v.queue.put(b)
+	} else if v.queue.room(now) {
+		v.queue.put(b, now)
 	}
 }
 

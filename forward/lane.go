@@ -149,6 +149,13 @@ func (l *lane) endRun() {
 // wait makes the lane go on at a keyframe newer than what it has sent.
 func (l *lane) wait(now time.Time) { l.waiting, l.since = true, now }
 
+// abandon makes the lane go on at a keyframe newer than what it has sent, of
+// which nothing is sent again.
+func (l *lane) abandon(now time.Time) {
+	l.wait(now)
+	l.nruns = 0
+}
+
 // rejoin makes the lane go on as if the viewer had just joined.
 func (l *lane) rejoin(now time.Time) {
 	l.wait(now)
@@ -160,6 +167,7 @@ type batch struct {
 	buf  []byte
 	ends []int // offset behind each packet
 	tag  int   // bytes that endPacket leaves for an SRTP tag
+	key  bool  // it begins a run of pictures: a viewer can start from it
 	send sendmsg
 }
 
@@ -176,7 +184,7 @@ func (b *batch) endPacket() {
 	b.ends = append(b.ends, len(b.buf))
 }
 
-func (b *batch) reset() { b.buf, b.ends = b.buf[:0], b.ends[:0] }
+func (b *batch) reset() { b.buf, b.ends, b.key = b.buf[:0], b.ends[:0], false }
 
 // trim gives back what an uncommonly large frame has taken.
 func (b *batch) trim() {
@@ -262,6 +270,7 @@ func (l *lane) build(f frame, b *batch) {
 		l.packets++
 		l.octets += uint32(len(payload))
 	}
+	b.key = f.keyframe && !l.ring.audio
 	l.next++
 	l.lastTime, l.lastCaptured = t, f.captured
 }

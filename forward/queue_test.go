@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"io"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,43 +30,58 @@ func TestSlowViewer(t *testing.T) {
 	v, r := bareViewer(t)
 	in := srtpContext(t)
 	w := &blockedWriter{make(chan struct{}), make(chan []byte, 10000)}
+	var clock atomic.Int64 // since testTime
+	v.queue.now = func() time.Time { return testTime.Add(time.Duration(clock.Load())) }
+	v.queue.skip = v.skip
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { v.queue.run(ctx, w); close(ended) }()
+	await := func() {
+		t.Helper()
+		idle := func() bool {
+			v.queue.mu.Lock()
+			defer v.queue.mu.Unlock()
+			return len(v.queue.frames) == 0 && !v.queue.broken
+		}
+		for limit := time.Now().Add(10 * time.Second); !idle(); time.Sleep(time.Millisecond) {
+			if time.Now().After(limit) {
+				t.Fatal("the queue is not written")
+			}
+		}
+	}
 
 	big := make([]byte, 1100)
 	var b batch
-	now := testTime
 	write := func(i int) {
-		now = testTime.Add(time.Duration(i) * 33 * time.Millisecond)
+		clock.Store(int64(i) * int64(33*time.Millisecond))
 		f := frameOf(i, i%30 == 0, big)
-		r.write(&f, now)
-		v.pump(&b, now) // returns although nothing is taken
+		r.write(&f, v.queue.now())
+		v.pump(&b, v.queue.now()) // returns although nothing is taken
 	}
-	for i := range 300 {
+	write(0)
+	await() // the path has the first frame, and no end of it
+	for i := 1; i < 310; i++ {
 		write(i)
-		v.queue.mu.Lock()
-		if v.queue.bytes > queueBytes+64<<10 {
-			t.Fatalf("%d bytes queued", v.queue.bytes)
+		if wait := v.queue.wait(v.queue.now()); i == 10 && wait != 9*33*time.Millisecond {
+			t.Errorf("the oldest has waited %v", wait)
 		}
-		v.queue.mu.Unlock()
 	}
-	if v.counts.Packets == 0 || v.counts.Packets > 300 {
-		t.Fatalf("%d packets sent to a viewer that takes none", v.counts.Packets)
+	if n := v.counts.Packets; n > 6*(2+uint64(queueTime/(33*time.Millisecond))) {
+		t.Fatalf("%d packets for a viewer that takes none", n)
 	}
-	before := v.counts.Packets
 	close(w.go_)
-	for len(w.got) < int(before) {
-		time.Sleep(time.Millisecond)
-	}
-	for i := 300; i < 400; i++ {
+	await()
+	for i := 310; i < 400; i++ {
 		write(i)
+		await()
 	}
-	if v.counts.Skipped == 0 {
-		t.Error("no frame was skipped")
+	if v.counts.Skipped < 290 {
+		t.Errorf("%d frames skipped", v.counts.Skipped)
 	}
-	var last *rtp.Packet
-	for range v.counts.Packets {
+	cancel()
+	<-ended
+	var got []*rtp.Packet
+	for len(w.got) > 0 {
 		raw, err := in.DecryptRTP(nil, <-w.got, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -74,16 +90,63 @@ func TestSlowViewer(t *testing.T) {
 		if err := p.Unmarshal(raw); err != nil {
 			t.Fatal(err)
 		}
-		if last != nil && p.SequenceNumber != last.SequenceNumber+1 {
-			t.Fatalf("sequence number %d after %d", p.SequenceNumber, last.SequenceNumber)
-		}
-		if last != nil && p.Timestamp-last.Timestamp > 3000*2 && p.Payload[0] != 1 {
-			t.Fatal("after the skip comes no keyframe")
-		}
-		last = p
+		got = append(got, p)
 	}
-	cancel()
-	<-ended
+	// the frame that was begun, then the newest keyframe and all after it
+	if len(got) != 6*(1+100) || got[6].Payload[0] != 1 {
+		t.Fatalf("%d packets, the seventh of a keyframe: %v", len(got), got[6].Payload[0] == 1)
+	}
+	for i, p := range got[7:] {
+		if p.SequenceNumber != got[6+i].SequenceNumber+1 {
+			t.Fatalf("sequence number %d after %d", p.SequenceNumber, got[6+i].SequenceNumber)
+		}
+	}
+	if v.lanes[0].resend(got[6].SequenceNumber-1, &b) {
+		t.Error("what was left out is sent again")
+	}
+}
+
+// What has waited too long is left out, up to a keyframe that has not.
+func TestQueueSkipsToAKeyframe(t *testing.T) {
+	const ms = time.Millisecond
+	type frame struct {
+		at  time.Duration
+		key bool
+	}
+	for _, tt := range []struct {
+		name    string
+		frames  []frame
+		now     time.Duration
+		first   int // index of the frame that is taken; -1: none
+		skipped int
+		broken  bool
+	}{
+		{"nothing", nil, 0, -1, 0, false},
+		{"in time", []frame{{0, true}, {33 * ms, false}}, 500 * ms, 0, 0, false},
+		{"all too old", []frame{{0, true}, {33 * ms, false}}, 600 * ms, -1, 2, true},
+		{"the first is too old, and the rest misses it", []frame{{0, false}, {400 * ms, false}}, 501 * ms, -1, 2, true},
+		{"a keyframe waits", []frame{{0, false}, {300 * ms, false}, {400 * ms, true}, {433 * ms, false}}, 501 * ms, 2, 2, false},
+		{"a keyframe as old", []frame{{0, true}, {33 * ms, true}, {700 * ms, true}}, 900 * ms, 2, 2, false},
+	} {
+		q := newQueue()
+		skipped, broken, room := 0, false, true
+		q.skip = func(n int, b bool) { skipped, broken, room = n, b, q.room(testTime.Add(tt.now)) }
+		for i, f := range tt.frames {
+			b := packetsOf(100 + i)
+			b.key = f.key
+			q.put(b, testTime.Add(f.at))
+		}
+		f, ok := q.take(testTime.Add(tt.now))
+		if ok != (tt.first >= 0) || ok && len(f.buf) != 100+tt.first || skipped != tt.skipped || broken != tt.broken {
+			t.Errorf("%s: %v %d, %d skipped, broken %v", tt.name, ok, len(f.buf)-100, skipped, broken)
+		}
+		if broken && room {
+			t.Errorf("%s: it takes frames that miss others", tt.name)
+		}
+		if !q.room(testTime.Add(tt.now)) || q.bytes < 0 || len(q.frames) == 0 && q.bytes != 0 {
+			t.Errorf("%s: no room after it, %d bytes", tt.name, q.bytes)
+		}
+	}
 }
 
 // A queue that was full wakes the stream once there is room, and only then.
@@ -91,18 +154,18 @@ func TestQueueTellsOfRoom(t *testing.T) {
 	q := newQueue()
 	told := 0
 	q.drained = func() { told++ }
-	for q.room() {
-		q.put(packetsOf(make100(1200)...))
+	for q.room(testTime) {
+		q.put(packetsOf(1200, 1200), testTime)
 	}
 	over := q.bytes - queueBytes
-	for q.take() != nil {
-		over -= 1200
+	for f, ok := q.take(testTime); ok; f, ok = q.take(testTime) {
+		over -= len(f.buf)
 		if want := over < 0; (told > 0) != want || told > 1 {
 			t.Fatalf("%d bytes over the limit: told %d times", over, told)
 		}
 	}
-	q.put(packetsOf(10))
-	q.take()
+	q.put(packetsOf(10), testTime)
+	q.take(testTime)
 	if told != 1 {
 		t.Errorf("told %d times", told)
 	}

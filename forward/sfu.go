@@ -310,7 +310,7 @@ func (s *SFU) newViewer(st *Stream, o ViewerOptions, parsed *offer, chosen []sel
 		id: base64.RawURLEncoding.EncodeToString(id[:]), subject: o.Subject, stream: st, sfu: s, since: time.Now(),
 		offer: parsed, chosen: chosen, done: make(chan struct{}), queue: newQueue(), quality: Auto,
 	}
-	v.queue.drained = st.signal
+	v.queue.drained, v.queue.skip = st.signal, v.skip
 	log := o.Log
 	if log == nil {
 		log = s.log

@@ -184,6 +184,7 @@ type ViewerStats struct {
 	NACKs    uint64        // packets asked for again
 	RTX      uint64        // packets sent again
 	PLIs     uint64        // PLI and FIR received
+	Queued   time.Duration // that the oldest frame has waited for the path (ICE-TCP)
 	Skipped  uint64        // frames skipped because the viewer was behind
 	Join     time.Duration // offer → first keyframe sent; 0 before
 }

@@ -245,7 +245,7 @@ func (v *Viewer) pump(b *batch, now time.Time) (waiting bool) {
 // pumpOne sends one frame of a lane. It reports whether there may be more.
 func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
 	remote := v.remote.Load()
-	if remote == nil && !v.queue.room() {
+	if remote == nil && !v.queue.room(now) {
 		return false // the lane stays where it is, and skips when it is too far behind
 	}
 	if l.follow() {
@@ -297,7 +297,7 @@ func (v *Viewer) send(remote *netip.AddrPort, b *batch) {
 	if remote != nil {
 		sent = v.sfu.egress.send(*remote, b)
 	} else {
-		v.queue.put(b)
+		v.queue.put(b, v.at)
 	}
 	if lost := len(b.ends) - sent; lost > 0 {
 		v.sfu.counters.drop(dropSocket, 1)
@@ -315,6 +315,20 @@ func (v *Viewer) worked() (work, packets uint64, g Group) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.work, v.counts.Packets, v.grade.group
+}
+
+// skip counts frames that have waited too long for the path; broken: the lanes
+// must go on at a keyframe.
+func (v *Viewer) skip(frames int, broken bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, l := range v.lanes {
+		if broken {
+			l.abandon(v.at)
+		}
+	}
+	v.counts.Skipped += uint64(frames)
+	v.sfu.counters.drop(dropBehind, uint64(frames))
 }
 
 // begin empties b for RTP packets that seal will protect. v.mu is held.
@@ -372,6 +386,7 @@ func (v *Viewer) Stats() ViewerStats {
 	}
 	s.Score, s.Group, s.Worker = v.grade.score(), v.grade.group, int(v.worker.Load())
 	s.Estimate = v.estimate()
+	s.Queued = v.queue.wait(time.Now())
 	s.Bitrate = v.rate.bitsPerSecond(time.Now())
 	return s
 }

@@ -100,7 +100,7 @@ func opened(t *testing.T, v *Viewer, in interface {
 	DecryptRTP(dst, encrypted []byte, header *rtp.Header) ([]byte, error)
 }) (out []*rtp.Packet) {
 	t.Helper()
-	for raw := v.queue.take(); raw != nil; raw = v.queue.take() {
+	open := func(raw []byte) {
 		plain, err := in.DecryptRTP(nil, raw, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -110,6 +110,9 @@ func opened(t *testing.T, v *Viewer, in interface {
 			t.Fatal(err)
 		}
 		out = append(out, p)
+	}
+	for f, ok := v.queue.take(testTime); ok; f, ok = v.queue.take(testTime) {
+		f.each(open)
 	}
 	return out
 }
