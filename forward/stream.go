@@ -215,11 +215,11 @@ func (st *Stream) run(ctx context.Context) {
 		case <-next.C:
 		}
 		now := time.Now()
-		viewers := c.muster()
+		viewers := c.muster(now)
 		st.demandLayers(viewers, now)
 		waiting := st.first.serve(now)
 		waiting = st.askKeyframes(now) || waiting
-		if now.Sub(reported) >= reportInterval || len(viewers) == 0 {
+		if now.Sub(reported) >= reportInterval {
 			reported = now
 			for _, v := range viewers {
 				v.report(now)

@@ -63,6 +63,7 @@ type Viewer struct {
 
 	worker atomic.Int32                   // that serves it; the stream's goroutine moves it
 	before struct{ work, packets uint64 } // the stream's goroutine: what was counted last
+	lately float64                        // the same: packets a second, then
 
 	mu        sync.Mutex // held for building one frame; orders what is sent
 	lanes     []*lane

@@ -84,7 +84,7 @@ func newCrew(ctx context.Context, st *Stream) *crew {
 
 // muster gives viewers that have joined to the worker with the fewest, and
 // lets those go that have left. It returns all that there are.
-func (c *crew) muster() []*Viewer {
+func (c *crew) muster(now time.Time) []*Viewer {
 	viewers, joined := c.stream.roll()
 	if joined == c.joined {
 		return viewers
@@ -109,6 +109,9 @@ func (c *crew) muster() []*Viewer {
 	}
 	c.joined = joined
 	c.deal(viewers, to)
+	if len(viewers) == 0 {
+		c.balance(now)
+	}
 	return viewers
 }
 
@@ -141,27 +144,27 @@ func (c *crew) balance(now time.Time) {
 	if since <= 0 {
 		return
 	}
-	loads, packets := c.loads(since)
+	loads := c.loads(since)
 	n := crewSize(loads, len(c.workers), runtime.GOMAXPROCS(0))
 	if n != len(c.workers) || !settled(loads, n) {
 		c.resize(max(n, len(c.workers)))
 		c.share(loads, n)
 		c.resize(n)
 	}
-	c.account(since, packets)
+	c.account(since)
 	c.counted = now
 }
 
 // loads measures what each viewer has cost since the last time.
-func (c *crew) loads(since time.Duration) (loads []load, packets []float64) {
-	loads, packets = make([]load, len(c.viewers)), make([]float64, len(c.viewers))
+func (c *crew) loads(since time.Duration) []load {
+	loads := make([]load, len(c.viewers))
 	for i, v := range c.viewers {
-		work, sent, group := v.worked()
+		work, packets, group := v.worked()
 		loads[i] = load{worker: int(v.worker.Load()), group: group, work: float64(work-v.before.work) / since.Seconds()}
-		packets[i] = float64(sent-v.before.packets) / since.Seconds()
-		v.before.work, v.before.packets = work, sent
+		v.lately = float64(packets-v.before.packets) / since.Seconds()
+		v.before.work, v.before.packets = work, packets
 	}
-	return loads, packets
+	return loads
 }
 
 // share deals all viewers anew to n workers.
@@ -195,12 +198,12 @@ func (c *crew) resize(n int) {
 }
 
 // account tells the stream's statistics what the workers did.
-func (c *crew) account(since time.Duration, packets []float64) {
+func (c *crew) account(since time.Duration) {
 	stats := make([]WorkerStats, len(c.workers))
-	for i, v := range c.viewers {
+	for _, v := range c.viewers {
 		s := &stats[v.worker.Load()]
 		s.Viewers++
-		s.Packets += packets[i]
+		s.Packets += v.lately
 	}
 	spent := make([]int64, len(c.workers))
 	for i, w := range c.workers {

@@ -44,7 +44,7 @@ func TestViewersMoveBetweenWorkers(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := newCrew(ctx, st)
 	defer func() { cancel(); c.end() }()
-	c.muster()
+	c.muster(time.Now())
 	c.resize(4)
 	var served sync.WaitGroup
 	served.Go(func() { // the first worker, at work while viewers are moved
@@ -151,7 +151,7 @@ func benchmarkWorkers(b *testing.B, n, workers int) {
 	}
 	ctx, cancel := context.WithCancel(b.Context())
 	c := newCrew(ctx, st)
-	c.muster()
+	c.muster(time.Now())
 	c.resize(workers)
 	c.share(make([]load, n), workers)
 	var first sync.WaitGroup
@@ -290,7 +290,7 @@ func TestCrewFollowsTheWork(t *testing.T) {
 			v.mu.Unlock()
 		}
 		now = now.Add(time.Second)
-		c.muster()
+		c.muster(now)
 		c.balance(now)
 	}
 	second(400)
