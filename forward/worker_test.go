@@ -323,3 +323,44 @@ func TestCrewFollowsTheWork(t *testing.T) {
 		t.Errorf("nobody is left: %+v", s)
 	}
 }
+
+// One camera with many viewers has both cores at work, and one again when they
+// have left.
+func TestManyViewersHaveSeveralWorkers(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	const n = 200
+	st, viewers := audience(t, n)
+	e, to := socketPair(t, "127.0.0.1:0", "127.0.0.1:0")
+	st.sfu.egress = e
+	remote := addressOf(to)
+	for _, v := range viewers {
+		v.remote.Store(&remote)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	group.Go(func() { st.run(ctx) })
+	frame := 0
+	flows := func(what string, enough func(w []WorkerStats) bool) {
+		t.Helper()
+		for limit := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			f := numberedFrame(frame, 9)
+			st.Frame(&f)
+			frame++
+			if w := st.Stats().Workers; enough(w) {
+				return
+			} else if time.Now().After(limit) {
+				t.Fatalf("not %s: %+v", what, w)
+			}
+		}
+	}
+	flows("two workers, evenly", func(w []WorkerStats) bool {
+		return len(w) == 2 && w[0].Busy > 0 && w[1].Busy > 0 && w[0].Packets > 0 && w[1].Packets > 0 && w[0].Viewers > n/3 && w[1].Viewers > n/3
+	})
+	for _, v := range viewers[5:] {
+		st.drop(v)
+	}
+	flows("one worker for few", func(w []WorkerStats) bool { return len(w) == 1 && w[0].Viewers == 5 })
+}

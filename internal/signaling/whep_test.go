@@ -105,6 +105,9 @@ func TestWHEPPostStatuses(t *testing.T) {
 			if tt.status != 201 {
 				checkProblem(t, res, body, tt.detail)
 			}
+			if retry := res.Header.Get("Retry-After"); tt.name == "full, and why" && retry != "60" {
+				t.Errorf("Retry-After %q, want what the SFU says", retry)
+			}
 			if strings.Contains(body, "secret") {
 				t.Errorf("tells of the inside: %s", body)
 			}
