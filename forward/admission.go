@@ -74,6 +74,9 @@ func (c *crowd) refuse(now time.Time, dice float64) time.Duration {
 	return time.Duration(wait * (.75 + dice/2))
 }
 
+// first tells whether the one refused last was the first for a while.
+func (c *crowd) first() bool { return c.n < 1.5 }
+
 // admit counts the viewer in, or refuses it. It holds a place in group.
 func (s *SFU) admit(v *Viewer) error {
 	o := occupancy{memory: -1, wants: v.least()}
@@ -90,6 +93,9 @@ func (s *SFU) admit(v *Viewer) error {
 	if full := s.cfg.admits(o); full != nil {
 		full.Retry = s.crowd.refuse(time.Now(), rand.Float64())
 		s.counters.refuse(full.Bound)
+		if s.crowd.first() {
+			s.log.Warn("viewers are refused", "bound", full.Bound, "reason", full.Detail)
+		}
 		return full
 	}
 	v.admitted(s)

@@ -71,3 +71,31 @@ func TestMemoryIsKeptFree(t *testing.T) {
 	third := newPeer(t, cert)
 	third.watch(s, st, 1) // what cannot be read keeps nobody out
 }
+
+func TestBusyBoxRefuses(t *testing.T) {
+	s := startSFU(t, func(c *forward.Config) { c.MaxCPU = 90 })
+	st, _ := pulse(t, s, "dock", 2)
+	cert := certificate(t)
+	first := newPeer(t, cert)
+	first.watch(s, st, 1)
+	offer := newPeer(t, cert).offer(true)
+	eventually(t, "a refusal", func() bool { // the box measures now and then that it is not busy
+		s.SetLoad(.99, 250*time.Millisecond)
+		v, _, err := s.Join(context.Background(), st, forward.ViewerOptions{Offer: offer})
+		if err == nil {
+			v.Close("it was let in")
+			<-v.Done()
+		}
+		var full *forward.FullError
+		return errors.As(err, &full) && full.Bound == "cpu" && strings.Contains(full.Detail, "99 % of the CPU in use and frames up to 250ms late")
+	})
+	first.live(5)
+	eventually(t, "the end of the load", func() bool { // as the box itself measures it
+		v, _, err := s.Join(context.Background(), st, forward.ViewerOptions{Offer: offer})
+		if err == nil {
+			v.Close("it was let in")
+			<-v.Done()
+		}
+		return err == nil
+	})
+}

@@ -54,8 +54,8 @@ func TestAdmits(t *testing.T) {
 func TestRefusedViewersComeBackApart(t *testing.T) {
 	var c crowd
 	now := testTime
-	if d := c.refuse(now, .5); d != retryLeast {
-		t.Errorf("the first waits %v", d)
+	if d := c.refuse(now, .5); d != retryLeast || !c.first() {
+		t.Errorf("the first waits %v, %v", d, c.first())
 	}
 	last := time.Duration(0)
 	for range 20 {
@@ -74,7 +74,10 @@ func TestRefusedViewersComeBackApart(t *testing.T) {
 	if lo, hi := c.refuse(now, 0), c.refuse(now, .999); lo != retryMost*3/4 || hi < retryMost*6/5 {
 		t.Errorf("%v to %v: not spread", lo, hi)
 	}
-	if d := c.refuse(now.Add(time.Hour), .5); d > retryLeast+time.Millisecond {
+	if c.first() {
+		t.Error("one of a thousand is the first")
+	}
+	if d := c.refuse(now.Add(time.Hour), .5); d > retryLeast+time.Millisecond || !c.first() {
 		t.Errorf("an hour later: %v", d)
 	}
 }
