@@ -9,8 +9,9 @@ import (
 
 const (
 	// A busy processor hurts nobody while frames are on time: the bound on it
-	// holds when one frame in a hundred is later than this.
-	lateLimit = 50 * time.Millisecond
+	// holds when one frame in a hundred is later than this, three pictures'
+	// time, which a player's buffer does not hide.
+	lateLimit = 100 * time.Millisecond
 
 	retryLeast = 5 * time.Second // a refused viewer is asked to wait for so long …
 	retryMost  = time.Minute

@@ -28,7 +28,7 @@ func TestAdmits(t *testing.T) {
 		{"no place", all, func(o *occupancy) { o.viewers = 64 }, "viewers", "64 viewers of at most 64"},
 		{"busy, but frames are on time", all, func(o *occupancy) { o.cpu = 1 }, "", ""},
 		{"late, but not for the CPU", all, func(o *occupancy) { o.late = time.Second }, "", ""},
-		{"busy and late", all, func(o *occupancy) { o.cpu, o.late = .97, 100*time.Millisecond }, "cpu", "97 % of the CPU in use and frames up to 100ms late, at most 90 %"},
+		{"busy and late", all, func(o *occupancy) { o.cpu, o.late = .97, 250*time.Millisecond }, "cpu", "97 % of the CPU in use and frames up to 250ms late, at most 90 %"},
 		{"as busy as may be", all, func(o *occupancy) { o.cpu, o.late = .9, lateLimit }, "", ""},
 		{"busy, late and no bound", Config{MaxViewers: 64}, func(o *occupancy) { o.cpu, o.late = 1, time.Second }, "", ""},
 		{"just enough memory", all, func(o *occupancy) { o.memory = 32 << 20 }, "", ""},
