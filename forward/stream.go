@@ -20,7 +20,7 @@ const (
 
 // Stream is one camera as forwarded. It is the capture.Sink of its camera:
 // the source writes into a ring a track; workers bring each frame from there
-// to every viewer's lane. The first of them is the stream's goroutine, work,
+// to every viewer's lane. The first of them is the stream's goroutine, run,
 // which also does what is done once for all viewers.
 type Stream struct {
 	id  string

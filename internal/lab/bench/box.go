@@ -68,7 +68,7 @@ cameras:
   - id: clip
     source: %q
 http: {listen: "127.0.0.1:0"}
-webrtc: {udp: "127.0.0.1:0", tcp: "", max_viewers: %d}
+webrtc: {udp: "127.0.0.1:0", tcp: "", max_viewers: %d, max_cpu: 0}
 turn: {enabled: false}
 auth: {open: true}
 `, source, n+8)
