@@ -121,6 +121,9 @@ func TestBudgetHoldsLayersDown(t *testing.T) {
 	expect("five at once", round(), 2) // 2 × 1.05 + 3 × .21 Mbit/s; a third would make 3.57
 	rings[0].rate.bits = 1.3e6
 	round()
+	if v := viewers[0]; v.lanes[0].want != 1 || v.lanes[0].why != "uplink" {
+		t.Errorf("layer %d because of %q", v.lanes[0].want, v.lanes[0].why)
+	}
 	expect("the camera delivers more", round(), 1)
 	rings[0].rate.bits = 1e6
 	for range 4 {

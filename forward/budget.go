@@ -50,9 +50,11 @@ func (b *budget) afford(l *lane) {
 	for lowest > 0 && l.rates[lowest] == 0 {
 		lowest--
 	}
+	l.held = false
 	for i, bits := range l.rates[:lowest] {
 		bits *= wireShare
 		if bits > free || i < l.want && bits+budgetSlack*b.most > free {
+			l.held = l.held || i == l.want && bits > 0
 			l.rates[i] = 0
 		}
 	}

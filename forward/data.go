@@ -104,6 +104,8 @@ func (v *Viewer) why(l *lane) string {
 	switch {
 	case v.quality != Auto:
 		return "asked"
+	case l.held:
+		return "uplink"
 	case l.rates[l.want] == 0:
 		return "dead"
 	}

@@ -43,10 +43,11 @@ type lane struct {
 	layer     int     // index of the one that is sent
 	want      int     // index of the one that shall be sent, from its next keyframe on
 	wanted    time.Time
-	why       string    // want was chosen last: "estimate", "asked", "dead"
+	why       string    // want was chosen last: "estimate", "asked", "dead", "uplink"
 	rates     []float64 // scratch of the choice: bits/s by layer
 	chooser   chooser
 	booked    float64 // of the box's budget, bits/s
+	held      bool    // the budget does not take the layer that is wanted
 	ring      *ring   // rings[layer]
 	clockRate uint32
 	pt        uint8
