@@ -18,7 +18,7 @@ func TestOfferReadsLikeChrome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := chromeLike(n)
+	api, err := chromeLike(n, net.IP.IsLoopback)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,8 +51,9 @@ var chromeFeedback = []webrtc.RTCPFeedback{
 
 // chromeLike is a pion API whose offers read like Chrome's, on sockets of its
 // own, with the feedback of a browser: NACK, receiver reports and
-// transport-wide congestion control. It reaches servers on loopback.
-func chromeLike(n *network) (*webrtc.API, error) {
+// transport-wide congestion control. Its sockets are on the addresses that
+// local takes.
+func chromeLike(n *network, local func(net.IP) bool) (*webrtc.API, error) {
 	m := &webrtc.MediaEngine{}
 	for _, c := range chromeCodecs {
 		if err := registerCodec(m, c.payloadType, c.mime, c.fmtp); err != nil {
@@ -78,7 +79,7 @@ func chromeLike(n *network) (*webrtc.API, error) {
 	// One candidate a side: with several of equal rank pion's controlling
 	// agent nominates only at its next tick, 200 ms later, as no browser does.
 	s.SetIncludeLoopbackCandidate(true)
-	s.SetIPFilter(net.IP.IsLoopback)
+	s.SetIPFilter(local)
 	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	s.SetSRTPProtectionProfiles(chromeProfiles...)

@@ -27,6 +27,8 @@ type Process struct {
 	mu  sync.Mutex
 	log bytes.Buffer // the last of its standard error
 
+	also func() error // ends what serves the program from outside; nil: nothing does
+
 	done chan struct{}
 	err  error // valid once done is closed
 }
@@ -122,13 +124,17 @@ func (p *Process) Stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	late := time.AfterFunc(5*time.Second, func() { _ = p.cmd.Process.Kill() })
 	<-p.done
+	var also error
+	if p.also != nil {
+		also = p.also()
+	}
 	if !late.Stop() {
-		return fmt.Errorf("%s did not end within 5 s", p.cmd.Path)
+		return errors.Join(fmt.Errorf("%s did not end within 5 s", p.cmd.Path), also)
 	}
 	if exit := new(exec.ExitError); errors.As(p.err, &exit) && exit.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGTERM {
-		return nil
+		return also
 	}
-	return p.err
+	return errors.Join(p.err, also)
 }
 
 // CPU is the CPU time, user and system, of all threads so far, to the

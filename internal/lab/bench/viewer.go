@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -17,7 +18,7 @@ import (
 	"github.com/pion/webrtc/v4"
 )
 
-// Viewer is one WHEP viewer with sockets of its own.
+// Viewer is one viewer with sockets of its own.
 type Viewer struct {
 	url, token string
 
@@ -30,8 +31,9 @@ type Viewer struct {
 	joined    time.Duration
 }
 
-// NewViewer makes a viewer of a WHEP endpoint. token may be empty. step is
-// the RTP time between two frames, for Counts.Skipped; 0: not judged.
+// NewViewer makes a viewer of a WHEP endpoint, or of one from StartJanus. token
+// may be empty. step is the RTP time between two frames, for Counts.Skipped; 0:
+// not judged.
 func NewViewer(url, token string, step uint32) *Viewer {
 	return &Viewer{url: url, token: token, reception: Reception{Step: step}}
 }
@@ -69,7 +71,11 @@ func (v *Viewer) Run(ctx context.Context) error {
 	v.mu.Lock()
 	v.net = n
 	v.mu.Unlock()
-	api, err := chromeLike(n)
+	join, local := v.watchWHEP, net.IP.IsLoopback
+	if strings.HasPrefix(v.url, janusScheme) {
+		join, local = v.watchJanus, net.IP.IsGlobalUnicast
+	}
+	api, err := chromeLike(n, local)
 	if err != nil {
 		return fmt.Errorf("viewer: %w", err)
 	}
@@ -85,7 +91,7 @@ func (v *Viewer) Run(ctx context.Context) error {
 		}
 	})
 	pc.OnTrack(v.receive)
-	session, err := v.join(ctx, pc)
+	leave, err := join(ctx, pc)
 	if err != nil {
 		return fmt.Errorf("viewer: %w", err)
 	}
@@ -93,7 +99,9 @@ func (v *Viewer) Run(ctx context.Context) error {
 	case err = <-failed:
 	case <-ctx.Done():
 	}
-	v.leave(context.WithoutCancel(ctx), session)
+	goodbye, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	leave(goodbye) // a server that is already gone needs none
 	v.mu.Lock()
 	v.reception.Flush()
 	v.mu.Unlock()
@@ -111,19 +119,19 @@ func (v *Viewer) Profile() string {
 	return profileName(n.profile.Load())
 }
 
-// join does the offer and answer, and returns the session's URL.
-func (v *Viewer) join(ctx context.Context, pc *webrtc.PeerConnection) (session string, err error) {
+// watchWHEP does the offer and answer; leave ends the session.
+func (v *Viewer) watchWHEP(ctx context.Context, pc *webrtc.PeerConnection) (leave func(context.Context), err error) {
 	recvonly := webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}
 	if _, err := pc.AddTransceiverFromKind(webrtc.RTPCodecTypeVideo, recvonly); err != nil {
-		return "", err
+		return nil, err
 	}
 	gathered := webrtc.GatheringCompletePromise(pc)
 	offer, err := pc.CreateOffer(nil)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if err := pc.SetLocalDescription(offer); err != nil {
-		return "", err
+		return nil, err
 	}
 	<-gathered
 	v.mu.Lock()
@@ -131,12 +139,17 @@ func (v *Viewer) join(ctx context.Context, pc *webrtc.PeerConnection) (session s
 	v.mu.Unlock()
 	answer, session, err := v.post(ctx, pc.LocalDescription().SDP)
 	if err != nil {
-		return "", err
+		return nil, err
+	}
+	leave = func(ctx context.Context) {
+		if resp, err := v.request(ctx, http.MethodDelete, session, ""); err == nil {
+			_ = resp.Body.Close()
+		}
 	}
 	v.mu.Lock()
 	v.answered = time.Since(v.posted)
 	v.mu.Unlock()
-	return session, pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer})
+	return leave, pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer})
 }
 
 func (v *Viewer) post(ctx context.Context, offer string) (answer, session string, err error) {
@@ -161,15 +174,6 @@ func (v *Viewer) post(ctx context.Context, offer string) (answer, session string
 		return "", "", fmt.Errorf("location: %w", err)
 	}
 	return string(body), at.String(), nil
-}
-
-// leave ends the session. A server that is already gone needs no goodbye.
-func (v *Viewer) leave(ctx context.Context, session string) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	if resp, err := v.request(ctx, http.MethodDelete, session, ""); err == nil {
-		_ = resp.Body.Close()
-	}
 }
 
 func (v *Viewer) request(ctx context.Context, method, url, body string) (*http.Response, error) {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"math"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -14,10 +16,10 @@ import (
 
 func TestParse(t *testing.T) {
 	o, err := parse([]string{"-n", "10,200", "-only", "limit,edged"})
-	if err != nil || len(o.counts) != 2 || o.counts[1] != 200 || o.wants(targets[1]) || !o.wants(targets[3]) {
+	if err != nil || len(o.counts) != 2 || o.counts[1] != 200 || o.wants(targets[1]) || !o.wants(targets[4]) {
 		t.Errorf("%+v, %v", o, err)
 	}
-	for _, args := range [][]string{{"-n", "0"}, {"-n", "x"}, {"-n", "10,"}, {"-rounds", "0"}, {"-rate", "0"}, {"-only", "janus"}, {"-what"}} {
+	for _, args := range [][]string{{"-n", "0"}, {"-n", "x"}, {"-n", "10,"}, {"-rounds", "0"}, {"-rate", "0"}, {"-only", "nginx"}, {"-what"}} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%v were taken", args)
 		}
@@ -83,6 +85,62 @@ func TestPrintTable(t *testing.T) {
 	}
 }
 
+// What is overloaded has a row that says so, and a figure where there is one.
+func TestOverloaded(t *testing.T) {
+	all := []result{
+		{target: "janus", viewers: 50, nsPacket: 20000, cpu: 0.3},
+		{target: "janus", viewers: 100, stopped: "87 of 100 viewers have a picture"},
+		{target: "edged", viewers: 100, nsPacket: 2000, cpu: 0.1},
+	}
+	if all[0].overloaded() || !all[1].overloaded() || !(result{cpu: 0.99}).overloaded() {
+		t.Error("wrong of who is overloaded")
+	}
+	var out bytes.Buffer
+	if err := printTable(&out, all, []int{50, 100}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"20000", "87 of 100 viewers have a picture", "2000"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}
+
+func TestGoals(t *testing.T) {
+	all := []result{
+		{target: "limit", viewers: 100, nsPacket: 1000},
+		{target: "pion-bare", viewers: 100, nsPacket: 8000},
+		{target: "edged", viewers: 100, nsPacket: 2000, memory: 100 << 10, live: 90 << 10, delay: 0.002},
+	}
+	f := figures{join: 50, joinCPU: 3, disturbed: 1, stormDelay: math.NaN(), idle: 20 << 20, camera: 41 << 20}
+	holds := map[string]string{}
+	for _, g := range goals(all, f) {
+		holds[g.what] = fmt.Sprint(g.value, g.holds())
+	}
+	for what, want := range map[string]string{
+		"CPU a packet, 100 viewers, against the bare loop": "2 false",
+		"… 100 viewers": "4 false",
+		"memory a viewer of 100: growth of the process":    "100 true",
+		"frame delay p99, 100 viewers":                     "2 true",
+		"missed by 20 viewers while 100 join, 50 a second": "1 false",
+		"… with one camera and no viewer":                  "41 false",
+		"allocations a frame and viewer":                   "0 true",
+	} {
+		if holds[what] != want {
+			t.Errorf("%s: %s, want %s", what, holds[what], want)
+		}
+	}
+	var out bytes.Buffer
+	if err := printGoals(&out, all, f); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"≤ 1.5 ×", "≥ 4.3 ×", "NO", "yes", "not measured"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}
+
 // One real round of each rival: the programs, the pinning, the protocol
 // between them and the accounting.
 func TestRound(t *testing.T) {
@@ -96,7 +154,7 @@ func TestRound(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &setup{bin: bin, clip: clip, work: t.TempDir(), server: -1, client: -1}
-	for _, target := range targets[:3] {
+	for _, target := range targets[:4] {
 		r, err := round(t.Context(), s, target, plan{viewers: 2, rate: 50, steady: time.Second})
 		if err != nil {
 			t.Errorf("%s: %v", target.name, err)

@@ -37,7 +37,19 @@ type result struct {
 	lost     uint64  // packets and frames, over all viewers
 	joined   []time.Duration
 	profiles map[string]int
+	live     float64 // bytes of heap and stacks a viewer; 0: not told
+	delay    float64 // s, p99 from a frame's arrival to a viewer's socket; NaN: not told
+	stopped  string  // why there is no figure; empty: there is
 }
+
+// fullCPU is the share of its one CPU from which a server counts as overloaded.
+const fullCPU = 0.95
+
+// overloaded tells whether more viewers are not worth a try.
+func (r result) overloaded() bool { return r.stopped != "" || r.cpu >= fullCPU }
+
+// frameDelay is the box's histogram of it.
+const frameDelay = "edged_forward_frame_delay_seconds"
 
 // reading is everything at one moment.
 type reading struct {
@@ -83,10 +95,12 @@ func round(ctx context.Context, s *setup, t target, p plan) (r result, err error
 	if err != nil {
 		return r, err
 	}
+	empty, err := t.metrics(ctx, endpoint)
+	if err != nil {
+		return r, err
+	}
 	if !t.bare {
-		c.Process, err = bench.Start(s.client, filepath.Join(s.bin, "viewers"),
-			"-url", endpoint, "-n", strconv.Itoa(p.viewers), "-rate", fmt.Sprint(p.rate))
-		if err != nil {
+		if c, err = viewers(s, endpoint, p.viewers, p.rate); err != nil {
 			return r, err
 		}
 		defer func() { err = errors.Join(err, c.Stop()) }()
@@ -95,6 +109,10 @@ func round(ctx context.Context, s *setup, t target, p plan) (r result, err error
 		return r, err
 	}
 	if err := pause(ctx, p.settle); err != nil {
+		return r, err
+	}
+	early, err := t.metrics(ctx, endpoint)
+	if err != nil {
 		return r, err
 	}
 	before, err := read(ctx, server, c)
@@ -108,14 +126,26 @@ func round(ctx context.Context, s *setup, t target, p plan) (r result, err error
 	if err != nil {
 		return r, err
 	}
+	late, err := t.metrics(ctx, endpoint)
+	if err != nil {
+		return r, err
+	}
 	full, err := server.RSS()
 	if err != nil {
 		return r, err
 	}
 	if p.warm > 0 {
 		r.memory = (float64(full) - float64(alone)) / float64(p.viewers)
+		r.live = (late.Live() - empty.Live()) / float64(p.viewers)
 	}
+	r.delay = bench.HistogramQuantile(early, late, frameDelay, 0.99)
 	return r, r.compare(before, after)
+}
+
+// viewers starts n viewers of an endpoint, who join at a rate a second.
+func viewers(s *setup, endpoint string, n int, rate float64) (crowd, error) {
+	p, err := bench.Start(s.client, filepath.Join(s.bin, "viewers"), "-url", endpoint, "-n", strconv.Itoa(n), "-rate", fmt.Sprint(rate))
+	return crowd{p}, err
 }
 
 // receivers starts plain sockets and returns their addresses for a sender.
@@ -133,7 +163,7 @@ func receivers(ctx context.Context, s *setup, n int) (*bench.Process, string, er
 
 // allJoined waits until every viewer has a decodable keyframe.
 func allJoined(ctx context.Context, c crowd, p plan) error {
-	patience := 30*time.Second + time.Duration(float64(p.viewers)/p.rate*float64(time.Second))
+	patience := 20*time.Second + time.Duration(float64(p.viewers)/p.rate*float64(time.Second))
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {

@@ -15,6 +15,7 @@ import (
 // row is all rounds of one target at one number of viewers.
 type row struct {
 	rounds    []result // quiet ones, or all where none was quiet
+	stopped   string   // why a round has no figure
 	dropped   int      // rounds that others disturbed
 	disturbed bool     // none was quiet
 	memory    float64  // bytes a viewer, whatever others did; 0: not told
@@ -29,6 +30,10 @@ func rowOf(all []result, target string, viewers int) row {
 	var noisy []result
 	for _, x := range all {
 		if x.target != target || x.viewers != viewers {
+			continue
+		}
+		if x.stopped != "" {
+			r.stopped = x.stopped
 			continue
 		}
 		r.memory = max(r.memory, x.memory)
@@ -76,13 +81,16 @@ func nsPacket(x result) float64 { return x.nsPacket }
 // printTable writes one line a target and number of viewers.
 func printTable(w io.Writer, all []result, counts []int) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "viewers\tserver\tCPU ns/packet\tmin–max\ttimes limit\tpion takes\tpion-bare takes\tKiB/viewer\tjoin p50 ms\tp95 ms\tlost\tforeign CPU\trounds\tSRTP")
+	fmt.Fprintln(t, "viewers\tserver\tCPU ns/packet\tmin–max\ttimes limit\tpion takes\tpion-bare takes\tKiB/viewer\tjoin p50 ms\tp95 ms\tlost\tserver CPU\tforeign CPU\trounds\tSRTP")
 	noisy := false
 	for _, n := range counts {
 		base := func(name string) float64 { return rowOf(all, name, n).median(nsPacket) }
 		limit, pion, bare := base("limit"), base("pion"), base("pion-bare")
 		for _, target := range targets {
 			r := rowOf(all, target.name, n)
+			if r.stopped != "" {
+				fmt.Fprintf(t, "%d\t%s\t–\t%s\n", n, target.name, r.stopped)
+			}
 			if len(r.rounds) == 0 {
 				continue
 			}
@@ -98,6 +106,7 @@ func printTable(w io.Writer, all []result, counts []int) error {
 		fmt.Fprintf(w, "%s: %s\n", target.name, target.note)
 	}
 	fmt.Fprintln(w, "CPU is user and system time of the server's process, one CPU; packets are counted where they arrive.")
+	fmt.Fprintf(w, "A server that uses %.0f %% of its CPU, or whose viewers do not all get a picture, is overloaded: more are not tried.\n", 100*fullCPU)
 	fmt.Fprintf(w, "Rounds in which other processes used over %.0f %% of a CPU are dropped.\n", 100*quietLimit)
 	if noisy {
 		fmt.Fprintln(w, "! The machine was never quiet for this row: figures of disturbed rounds, to be read with care.")
@@ -134,6 +143,7 @@ func cells(r row, t target, limit, pion, bare float64) []string {
 	return []string{
 		fmt.Sprint(r.rounds[0].viewers), t.name, number, fmt.Sprintf("%.0f–%.0f", slices.Min(v), slices.Max(v)),
 		ratio(ns, limit), ratio(pion, ns), ratio(bare, ns), memory, p50, p95, missing,
+		fmt.Sprintf("%.2f", r.median(func(x result) float64 { return x.cpu })),
 		fmt.Sprintf("%.2f", r.median(func(x result) float64 { return x.foreign })),
 		rounds, strings.Join(slices.Sorted(maps.Keys(profiles)), " "),
 	}

@@ -13,9 +13,18 @@ type target struct {
 	name string
 	note string // what it is, for the table's legend
 	bare bool   // sends to plain sockets, without signalling
-	// start runs the program on a CPU and returns it with its WHEP endpoint.
+	box  bool   // tells of itself at /metrics
+	// start runs the program on a CPU and returns it with its endpoint.
 	// to is where a bare sender sends.
 	start func(ctx context.Context, s *setup, n int, to string) (*bench.Process, string, error)
+}
+
+// metrics are what the target tells of itself, nil where it does not.
+func (t target) metrics(ctx context.Context, endpoint string) (bench.Metrics, error) {
+	if !t.box {
+		return nil, nil
+	}
+	return bench.Scrape(ctx, endpoint)
 }
 
 // setup is where things are.
@@ -42,7 +51,15 @@ var targets = []target{
 		start: func(ctx context.Context, s *setup, _ int, _ string) (*bench.Process, string, error) {
 			return baseline(ctx, s)
 		}},
-	{name: "edged", note: "bin/edged with retransmission, reports and statistics on", start: box},
+	{name: "janus", note: "Janus from Debian's package, streaming plugin fed with the clip by RTP",
+		start: func(ctx context.Context, s *setup, _ int, _ string) (*bench.Process, string, error) {
+			dir, err := os.MkdirTemp(s.work, "janus")
+			if err != nil {
+				return nil, "", err
+			}
+			return bench.StartJanus(ctx, s.server, dir, s.clip)
+		}},
+	{name: "edged", note: "bin/edged with retransmission, reports and statistics on", box: true, start: box},
 }
 
 func baseline(ctx context.Context, s *setup, args ...string) (*bench.Process, string, error) {
@@ -50,7 +67,7 @@ func baseline(ctx context.Context, s *setup, args ...string) (*bench.Process, st
 	if err != nil {
 		return nil, "", err
 	}
-	return bench.Located(ctx, p, "")
+	return bench.Located(ctx, p)
 }
 
 func box(ctx context.Context, s *setup, n int, _ string) (*bench.Process, string, error) {
