@@ -3,12 +3,7 @@ package forward_test
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/netip"
-	"regexp"
-	"strconv"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +11,7 @@ import (
 	"edged/capture/encode"
 	"edged/capture/pattern"
 	"edged/forward"
+	"edged/internal/lab/link"
 
 	"github.com/pion/rtp"
 )
@@ -24,89 +20,38 @@ import (
 // viewer waits in a queue that is served at a rate and drops what does not
 // fit.
 type bottleneck struct {
-	viewer *net.UDPConn // the viewer sends here
-	sfu    *net.UDPConn // connected to the SFU
-	rate   atomic.Int64 // bits/s; 0: no limit
-
-	mu     sync.Mutex
-	client netip.AddrPort
+	*link.Path
+	rate narrowing
 }
 
-const bottleneckQueue = 300 * time.Millisecond
+// narrowing sets the rate of a path in bits/s; 0: no limit.
+type narrowing struct{ path *link.Path }
 
-func newBottleneck(t *testing.T, sfu uint16) *bottleneck {
+func (n narrowing) Store(rate int64) {
+	n.path.Shape(link.Shape{Rate: rate, Queue: 300 * time.Millisecond}, link.Shape{})
+}
+
+func newBottleneck(t *testing.T, sfu uint16) bottleneck {
 	t.Helper()
-	b := &bottleneck{}
-	var err error
-	if b.viewer, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	p, err := link.Open(netip.AddrPortFrom(loopback, sfu), loopback, 1)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if b.sfu, err = net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(sfu)}); err != nil {
-		t.Fatal(err)
-	}
-	queue := make(chan []byte, 4096)
-	var queued atomic.Int64
-	var group sync.WaitGroup
-	group.Go(func() { // viewer → SFU
-		buf := make([]byte, 2000)
-		for {
-			n, from, err := b.viewer.ReadFromUDPAddrPort(buf)
-			if err != nil {
-				return
-			}
-			b.mu.Lock()
-			b.client = from
-			b.mu.Unlock()
-			_, _ = b.sfu.Write(buf[:n])
-		}
-	})
-	group.Go(func() { // SFU → queue
-		defer close(queue)
-		buf := make([]byte, 2000)
-		for {
-			n, err := b.sfu.Read(buf)
-			if err != nil {
-				return
-			}
-			rate := b.rate.Load()
-			if rate > 0 && queued.Load()*8 > rate*int64(bottleneckQueue)/int64(time.Second) {
-				continue
-			}
-			queued.Add(int64(n))
-			queue <- append([]byte(nil), buf[:n]...)
-		}
-	})
-	group.Go(func() { // queue → viewer
-		var free time.Time // when the link is free again
-		for p := range queue {
-			if rate := b.rate.Load(); rate > 0 {
-				now := time.Now()
-				if free.Before(now) {
-					free = now
-				}
-				free = free.Add(time.Duration(len(p)) * 8 * time.Second / time.Duration(rate))
-				time.Sleep(time.Until(free))
-			}
-			queued.Add(-int64(len(p)))
-			b.mu.Lock()
-			to := b.client
-			b.mu.Unlock()
-			_, _ = b.viewer.WriteToUDPAddrPort(p, to)
-		}
-	})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
 	t.Cleanup(func() {
-		_ = b.viewer.Close()
-		_ = b.sfu.Close()
-		group.Wait()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	})
-	return b
+	return bottleneck{p, narrowing{p}}
 }
 
 // through makes an answer's candidate that of the bottleneck.
-func (b *bottleneck) through(answer string) string {
-	port := b.viewer.LocalAddr().(*net.UDPAddr).Port
-	return regexp.MustCompile(`(?m)(a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1) \d+`).ReplaceAllString(answer, "$1 "+strconv.Itoa(port))
-}
+func (b bottleneck) through(answer string) string { return b.Through(answer) }
 
 // layeredPattern is a camera with two layers, 700 and 140 kbit/s.
 func layeredPattern(t *testing.T, s *forward.SFU) *forward.Stream {
