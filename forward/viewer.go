@@ -275,7 +275,9 @@ func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
 	}
 	v.send(remote, b)
 	v.sent(l, f)
-	v.sfu.delay.observe(time.Since(f.arrived))
+	if f.number > l.burst { // what a joining viewer is caught up with is old, not late
+		v.sfu.delay.observe(time.Since(f.arrived))
+	}
 	if v.counts.Join == 0 && f.keyframe {
 		v.counts.Join = time.Since(v.since)
 		v.sfu.joinTime.observe(v.counts.Join)
