@@ -51,11 +51,11 @@ func TestCheck(t *testing.T) {
 		r    Report
 		want string // empty: nothing wrong
 	}{
-		{"good", Report{Viewers: []bench.Counts{good, good}, Expected: 270, RSS: flat}, ""},
-		{"a packet lost", Report{Viewers: []bench.Counts{good, {Frames: 300, Lost: 1}}, Expected: 270, RSS: flat}, "viewer 1: 1 packets lost"},
-		{"a frame skipped", Report{Viewers: []bench.Counts{{Frames: 300, Skipped: 2}}, Expected: 270, RSS: flat}, "2 skipped"},
-		{"frozen", Report{Viewers: []bench.Counts{{Frames: 20}}, Expected: 270, RSS: flat}, "20 frames of at least 270"},
-		{"a leak", Report{Viewers: []bench.Counts{good}, Expected: 270, RSS: leak}, "memory grew by 10"},
+		{"good", Report{Viewers: []bench.Counts{good, good}, Expected: 270, Live: flat}, ""},
+		{"a packet lost", Report{Viewers: []bench.Counts{good, {Frames: 300, Lost: 1}}, Expected: 270, Live: flat}, "viewer 1: 1 packets lost"},
+		{"a frame skipped", Report{Viewers: []bench.Counts{{Frames: 300, Skipped: 2}}, Expected: 270, Live: flat}, "2 skipped"},
+		{"frozen", Report{Viewers: []bench.Counts{{Frames: 20}}, Expected: 270, Live: flat}, "20 frames of at least 270"},
+		{"a leak", Report{Viewers: []bench.Counts{good}, Expected: 270, Live: leak}, "memory grew by 10"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := c.r.Check()

@@ -1,6 +1,7 @@
-// Command soak lets 50 viewers watch one camera of bin/edged for a minute,
-// prints what they got, and fails if one of them missed a frame or the box's
-// memory grew: `make lab-soak`.
+// Command soak lets 200 viewers watch one camera of bin/edged for ten minutes,
+// prints what they got, and fails if one of them missed a frame, the memory that
+// the box uses grew, or its race detector, where it was built with one, found
+// a race: `make lab-soak`, `make lab-soak-race`.
 package main
 
 import (
@@ -32,9 +33,9 @@ func main() {
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("soak", flag.ContinueOnError)
 	o := soak.Options{}
-	flags.IntVar(&o.Viewers, "n", 50, "viewers")
+	flags.IntVar(&o.Viewers, "n", 200, "viewers")
 	flags.Float64Var(&o.Rate, "rate", 20, "joins a second")
-	flags.DurationVar(&o.For, "for", time.Minute, "watched time")
+	flags.DurationVar(&o.For, "for", 10*time.Minute, "watched time")
 	flags.StringVar(&o.Program, "edged", "bin/edged", "the program of the project")
 	cache := flags.String("cache", ".cache/bench", "folder for the clip")
 	if err := flags.Parse(args); err != nil {
@@ -69,7 +70,8 @@ func report(w io.Writer, o soak.Options, r soak.Report) {
 	fmt.Fprintf(w, "  missed        %d packets lost, %d frames broken, %d skipped\n", total.Lost, total.Broken, total.Skipped)
 	fmt.Fprintf(w, "  join          p50 %v, p95 %v\n", bench.Quantile(r.Joined, 0.5).Round(time.Millisecond), bench.Quantile(r.Joined, 0.95).Round(time.Millisecond))
 	fmt.Fprintf(w, "  SRTP          %v\n", slices.Sorted(maps.Keys(r.Profiles)))
-	fmt.Fprintf(w, "  memory        %d KiB at the start, %d KiB at the end, growth of the medians %+d KiB\n", first(r.RSS)>>10, last(r.RSS)>>10, r.Growth()>>10)
+	fmt.Fprintf(w, "  memory        live heap and stacks %d KiB at the start, %d KiB at the end, growth of the medians %+d KiB\n", first(r.Live)>>10, last(r.Live)>>10, r.Growth()>>10)
+	fmt.Fprintf(w, "                resident %d KiB, then %d KiB\n", first(r.RSS)>>10, last(r.RSS)>>10)
 	if total.Packets > 0 {
 		fmt.Fprintf(w, "  CPU           %.0f ns a packet (see `make bench` for a measurement on a CPU of its own)\n", float64(r.CPU.Nanoseconds())/float64(total.Packets))
 	}
