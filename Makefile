@@ -1,9 +1,9 @@
 # What a person or a build server runs. `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help build run test check fuzz bench bench-crypto dist notices vuln lab-browser lab-rtsp lab-mqtt lab-turn lab-guest lab-dist lab-soak clean
+.PHONY: help build run test check fuzz bench bench-crypto dist notices vuln lab-browser lab-rtsp lab-mqtt lab-turn lab-guest lab-dist lab-soak lab-soak-race lab-lossy clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## bin/edged for this machine, static
 	@scripts/build
@@ -21,7 +21,7 @@ check: ## formatting, vet, staticcheck, go.mod, NOTICE
 fuzz: ## every fuzz test for FUZZTIME (10s) each
 	scripts/fuzz $(FUZZTIME)
 
-bench: ## what a forwarded packet costs, beside plain pion; join time and glass-to-glass in a browser
+bench: ## what a forwarded packet costs beside plain pion and Janus, what Chromium sees, and which targets hold: ten minutes
 	scripts/bench/run
 
 bench-crypto: ## what protecting a packet costs, with and without the CPU's AES instructions
@@ -52,8 +52,16 @@ lab-turn: ## laboratory: coturn's clients against the TURN server
 lab-guest: ## laboratory: a QEMU guest with a V4L2 camera
 	go test -count=1 -v ./internal/lab/guest/...
 
-lab-soak: build ## laboratory: 50 viewers for a minute; fails if one of them misses a frame
-	go run ./scripts/bench/soak
+lab-soak: build ## laboratory: 200 viewers for ten minutes, nobody misses a frame, memory is flat (SOAK='-n 50 -for 1m' for less)
+	go run ./scripts/bench/soak $(SOAK)
+
+lab-soak-race: ## laboratory: 20 viewers for a minute, with the race detector in the box
+	go build -race -o .cache/bench/edged-race ./cmd/edged
+	go run ./scripts/bench/soak -edged .cache/bench/edged-race -n 20 -for 1m $(SOAK)
+
+lab-lossy: build ## laboratory: bad links; Chromium's freezes beside those of plain pion, 12 minutes (LOSSY='-only drop' for less)
+	CGO_ENABLED=1 go build -o .cache/bench/baseline-live ./scripts/bench/baseline
+	go run ./scripts/bench/lossy $(LOSSY)
 
 lab-dist: ## laboratory: the ARM binaries under user-mode emulation
 	go test -count=1 -v ./internal/lab/dist/...

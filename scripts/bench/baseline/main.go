@@ -1,7 +1,7 @@
 // Command baseline is the plain pion WHEP server that edged is measured
 // against: one TrackLocalStaticRTP shared by a PeerConnection a viewer, all
-// on one UDP port. It plays a recording as edged's file source does and
-// serves nothing else.
+// on one UDP port. It plays a recording as edged's file source does, or the
+// test pattern, and serves nothing else.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -19,9 +20,11 @@ import (
 	"time"
 
 	"edged/capture"
+	"edged/capture/pattern"
 	"edged/internal/lab/bench"
 
 	"github.com/pion/interceptor"
+	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 	"golang.org/x/sync/errgroup"
@@ -43,10 +46,12 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	clip := flags.String("clip", "", "H.264 byte stream to play; empty: a small built-in one")
 	fps := flags.Float64("fps", 30, "frames a second of the clip")
 	full := flags.Bool("interceptors", false, "with pion's default interceptors")
+	nack := flags.Bool("nack", false, "with pion's answers to NACK, and reports; no other interceptors")
+	live := flags.Bool("pattern", false, "the test pattern, 1280x720 at 30 frames and 2.5 Mbit/s a second, in place of a clip; it makes the keyframes that viewers ask for")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	source, err := bench.Play(*clip, *fps)
+	source, err := play(*clip, *fps, *live)
 	if err != nil {
 		return err
 	}
@@ -55,7 +60,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	defer media.Close()
-	s, err := newServer(media, *full)
+	ask := source.Keyframe
+	if !*live { // a recording makes none
+		ask = func(int) {}
+	}
+	s, err := newServer(media, ask, *full, *nack)
 	if err != nil {
 		return err
 	}
@@ -82,8 +91,17 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	return group.Wait()
 }
 
-// server is the sink of the recording and the WHEP endpoint.
+// play makes the camera.
+func play(clip string, fps float64, live bool) (capture.Source, error) {
+	if live {
+		return pattern.New(capture.Config{ID: "clip", Source: "pattern:"}, slog.New(slog.DiscardHandler))
+	}
+	return bench.Play(clip, fps)
+}
+
+// server is the sink of the camera and the WHEP endpoint.
 type server struct {
+	ask    func(layer int) // the camera's keyframe request
 	api    *webrtc.API
 	track  *webrtc.TrackLocalStaticRTP
 	packet rtp.Packet // of the source's goroutine
@@ -91,11 +109,12 @@ type server struct {
 	mu      sync.Mutex
 	viewers map[string]*webrtc.PeerConnection // by session path
 	joined  int                               // so far
+	asked   time.Time                         // the camera for a keyframe
 }
 
 // newServer makes the pion API as most programs do: default codecs, default
 // roles and profiles.
-func newServer(media net.PacketConn, full bool) (*server, error) {
+func newServer(media net.PacketConn, ask func(layer int), full, nack bool) (*server, error) {
 	m := &webrtc.MediaEngine{}
 	if err := m.RegisterDefaultCodecs(); err != nil {
 		return nil, err
@@ -103,6 +122,14 @@ func newServer(media net.PacketConn, full bool) (*server, error) {
 	registry := &interceptor.Registry{}
 	if full {
 		if err := webrtc.RegisterDefaultInterceptors(m, registry); err != nil {
+			return nil, err
+		}
+	}
+	if nack {
+		if err := webrtc.ConfigureNack(m, registry); err != nil {
+			return nil, err
+		}
+		if err := webrtc.ConfigureRTCPReports(registry); err != nil {
 			return nil, err
 		}
 	}
@@ -118,6 +145,7 @@ func newServer(media net.PacketConn, full bool) (*server, error) {
 		return nil, err
 	}
 	return &server{
+		ask:    ask,
 		api:    webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithInterceptorRegistry(registry), webrtc.WithSettingEngine(settings)),
 		track:  track,
 		packet: rtp.Packet{Header: rtp.Header{Version: 2}},
@@ -180,14 +208,7 @@ func (s *server) join(offer, path string) (answer, session string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	go func() { // interceptors see the viewer's reports only if they are read
-		buf := make([]byte, 1500)
-		for {
-			if _, _, err := sender.Read(buf); err != nil {
-				return
-			}
-		}
-	}()
+	go s.listen(sender)
 	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
 		return "", "", err
 	}
@@ -201,6 +222,36 @@ func (s *server) join(offer, path string) (answer, session string, err error) {
 	}
 	<-gathered
 	return pc.LocalDescription().SDP, session, nil
+}
+
+// listen reads a viewer's reports, which interceptors see only then, until it
+// leaves.
+func (s *server) listen(sender *webrtc.RTPSender) {
+	for {
+		packets, _, err := sender.ReadRTCP()
+		if err != nil {
+			return
+		}
+		for _, p := range packets {
+			switch p.(type) {
+			case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
+				s.keyframe()
+			}
+		}
+	}
+}
+
+// keyframe asks the camera for one, twice a second at most.
+func (s *server) keyframe() {
+	s.mu.Lock()
+	ask := time.Since(s.asked) >= 500*time.Millisecond
+	if ask {
+		s.asked = time.Now()
+	}
+	s.mu.Unlock()
+	if ask {
+		s.ask(0)
+	}
 }
 
 func (s *server) close() {

@@ -60,6 +60,21 @@ func TestBaselineServes(t *testing.T) {
 	}
 }
 
+// A camera is asked for keyframes by PLI, but no more often than twice a
+// second however many viewers do.
+func TestBaselineAsksForKeyframes(t *testing.T) {
+	asked := 0
+	s := &server{ask: func(int) { asked++ }}
+	for range 10 {
+		s.keyframe()
+	}
+	s.asked = s.asked.Add(-time.Second)
+	s.keyframe()
+	if asked != 2 {
+		t.Errorf("asked %d times, want twice", asked)
+	}
+}
+
 func TestBaselineRefuses(t *testing.T) {
 	for _, args := range [][]string{{"-clip", "missing.h264"}, {"-no-such-flag"}, {"-fps", "-1"}} {
 		if err := run(t.Context(), args, io.Discard); err == nil {
