@@ -50,7 +50,7 @@ func parse(args []string) (o options, err error) {
 	flags.IntVar(&o.rounds, "rounds", 2, "rounds of each server and number of viewers, in turns")
 	flags.DurationVar(&o.plan.steady, "steady", 6*time.Second, "measured time of a round")
 	flags.DurationVar(&o.plan.settle, "settle", 2*time.Second, "time between the last join and the measurement")
-	flags.DurationVar(&o.warm, "warm", 8*time.Second, "time before the first join in the first round, which tells memory")
+	flags.DurationVar(&o.warm, "warm", 8*time.Second, "time before the first join in the first round, which tells memory: as long as the ring of a box takes to fill")
 	flags.Float64Var(&o.plan.rate, "rate", 50, "joins a second")
 	flags.DurationVar(&o.keyframe, "keyframe", 2*time.Second, "keyframe interval of the clip")
 	flags.StringVar(&o.only, "only", "", "servers, separated by commas; empty: all")
@@ -136,8 +136,12 @@ func rounds(ctx context.Context, o options, stderr io.Writer) ([]result, error) 
 				}
 				p := o.plan
 				p.viewers = n
-				if i == 0 && !t.bare {
+				switch {
+				case i > 0 || t.bare:
+				case t.box:
 					p.warm = o.warm
+				default:
+					p.warm = min(o.warm, 2*time.Second)
 				}
 				r, err := round(ctx, &o.setup, t, p)
 				if ctx.Err() != nil {

@@ -166,20 +166,23 @@ func allJoined(ctx context.Context, c crowd, p plan) error {
 	patience := 20*time.Second + time.Duration(float64(p.viewers)/p.rate*float64(time.Second))
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	joined := 0
 	for {
 		s, err := c.snapshot(ctx)
+		if ctx.Err() != nil {
+			return fmt.Errorf("%d of %d viewers have a picture after %v", joined, p.viewers, patience)
+		}
 		if err != nil {
 			return err
 		}
+		joined = len(s.Joined)
 		if len(s.Failures) > 0 {
 			return fmt.Errorf("%d viewers failed: %s", len(s.Failures), s.Failures[0])
 		}
 		if len(s.Joined) == p.viewers {
 			return nil
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
-			return fmt.Errorf("%d of %d viewers have a picture: %w", len(s.Joined), p.viewers, err)
-		}
+		_ = pause(ctx, 100*time.Millisecond) // at its end, the next look says so
 	}
 }
 
