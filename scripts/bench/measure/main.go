@@ -131,7 +131,7 @@ func rounds(ctx context.Context, o options, stderr io.Writer) ([]result, error) 
 					continue
 				}
 				if most := full[t.name]; most > 0 && n > most {
-					all = append(all, result{target: t.name, viewers: n, stopped: fmt.Sprintf("not tried: overloaded by %d viewers", most)})
+					all = append(all, result{target: t.name, viewers: n, stopped: fmt.Sprintf("not tried: %d viewers were too many", most)})
 					continue
 				}
 				p := o.plan

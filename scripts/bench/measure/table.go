@@ -89,7 +89,7 @@ func printTable(w io.Writer, all []result, counts []int) error {
 		for _, target := range targets {
 			r := rowOf(all, target.name, n)
 			if r.stopped != "" {
-				fmt.Fprintf(t, "%d\t%s\t–\t%s\n", n, target.name, r.stopped)
+				fmt.Fprintf(t, "%d\t%s%s\t%s\n", n, target.name, strings.Repeat("\t–", 12), r.stopped)
 			}
 			if len(r.rounds) == 0 {
 				continue
