@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"edged/capture"
 )
@@ -20,12 +21,19 @@ const (
 	janusPayloadType = 96
 )
 
+// ErrOnlyLoopback says that Janus cannot be reached: it has no loopback
+// candidate, and the machine no other address.
+var ErrOnlyLoopback = errors.New("janus: this machine has no IPv4 address but loopback")
+
 // StartJanus runs Janus with its streaming plugin on a CPU (-1: any), as its
 // package has it but for ports, feeds it a clip by RTP until it
 // is stopped, and returns it with an endpoint for NewViewer once a viewer has
 // a picture. The feeder is a goroutine of the calling process. Configuration
 // goes to dir.
 func StartJanus(ctx context.Context, cpu int, dir, clip string) (*Process, string, error) {
+	if !slices.ContainsFunc(ownAddresses(), net.IP.IsGlobalUnicast) {
+		return nil, "", ErrOnlyLoopback
+	}
 	api, err := freePort("tcp4")
 	if err != nil {
 		return nil, "", err
@@ -134,6 +142,20 @@ func (f *feeder) Frame(frame *capture.Frame) {
 		f.buf = append(f.buf, payload...)
 		_, _ = f.out.Write(f.buf) // refused until Janus listens
 	}
+}
+
+// ownAddresses are the machine's on IPv4.
+func ownAddresses() (all []net.IP) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil {
+			all = append(all, n.IP)
+		}
+	}
+	return all
 }
 
 // freePort finds a port that nobody has now, for a program that cannot be

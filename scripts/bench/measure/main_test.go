@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -156,6 +157,10 @@ func TestRound(t *testing.T) {
 	s := &setup{bin: bin, clip: clip, work: t.TempDir(), server: -1, client: -1}
 	for _, target := range targets[:4] {
 		r, err := round(t.Context(), s, target, plan{viewers: 2, rate: 50, steady: time.Second})
+		if errors.Is(err, bench.ErrOnlyLoopback) {
+			t.Log(err)
+			continue
+		}
 		if err != nil {
 			t.Errorf("%s: %v", target.name, err)
 			continue
