@@ -71,8 +71,9 @@ func New(subjects []Subject, seed uint64) *Lab {
 	return &Lab{subjects: subjects, seed: seed, local: own(), paths: map[string]*link.Path{}}
 }
 
-// Run opens the page, lets every picture begin, calls watch, and ends all of
-// it. The paths are those of the last Shape.
+// Run opens the page, lets the first subject's picture begin, calls watch, and
+// ends all of it. The paths are those of the last Shape; one that is too narrow
+// for a subject is no reason not to watch it.
 func (l *Lab) Run(ctx context.Context, watch func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer l.group.Wait()
@@ -96,9 +97,9 @@ func (l *Lab) Run(ctx context.Context, watch func(context.Context) error) error 
 	if err := l.page.Goto(fmt.Sprintf("http://%s/?watch=%s", at.Addr(), strings.Join(names, ","))); err != nil {
 		return err
 	}
-	if err := l.page.Wait("window.samples?.every((s) => s.at(-1)?.decoded > 30)", time.Minute); err != nil {
+	if err := l.page.Wait("window.samples?.[0].at(-1)?.decoded > 30 && window.samples.every((s) => s.length > 0)", time.Minute); err != nil {
 		said, _ := l.page.Said()
-		return fmt.Errorf("no pictures to begin with: %w: %s", err, strings.Join(said, "; "))
+		return fmt.Errorf("no picture to begin with: %w: %s", err, strings.Join(said, "; "))
 	}
 	return watch(ctx)
 }

@@ -57,13 +57,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	defer os.RemoveAll(dir)
 	var all []lossy.Result
+	var failed error
 	for i, s := range scenarios {
 		fmt.Fprintf(stderr, "%s, %v\n", s.Name, s.For.Round(time.Second))
 		results, err := play(ctx, s, *edged, *baseline, dir, *seed+uint64(i))
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.Name, err)
-		}
 		all = append(all, results...)
+		if ctx.Err() != nil {
+			break // what there is, is printed
+		}
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.Name, err))
+		}
 	}
 	if *keep != "" {
 		b, err := json.Marshal(all)
@@ -74,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			return err
 		}
 	}
-	return lossy.PrintTable(stdout, all)
+	return errors.Join(failed, lossy.PrintTable(stdout, all))
 }
 
 // play plays one scenario to boxes and viewers that have seen none before.
