@@ -26,7 +26,7 @@ cameras:
   - {id: two, source: "pattern:", video: {bitrate: 2500000, layers: 2}}
   - {id: one, source: "pattern:", video: {bitrate: 2500000}}
 http: {listen: "127.0.0.1:0"}
-webrtc: {udp: "127.0.0.1:0", tcp: ""}
+webrtc: {udp: "127.0.0.1:0", tcp: "", max_cpu: 0}
 turn: {enabled: false}
 auth: {open: true}
 `
