@@ -38,8 +38,10 @@ const (
 )
 
 // MaxPayload is the most bytes that one RTP payload may have. With the RTP
-// header (12), header extensions (up to 24), an RTX sequence number (2) and
-// the SRTP tag (16) a packet stays within 1200 bytes of UDP payload.
+// header (12), header extensions (4, and 3 for the transport-wide number, 4
+// for the playout delay, 9 for the time of capture: 20), an RTX sequence
+// number (2) and the SRTP tag (16) a packet has at most 1194 bytes of UDP
+// payload, of 1200.
 const MaxPayload = 1144
 
 // MaxLayers is the most encodings of one scene that a camera makes, or is

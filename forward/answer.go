@@ -35,10 +35,10 @@ func answer(o *offer, chosen []selection, p answerParams) string {
 	}
 	data := o.dataLine(chosen)
 	var mids []string
-	for i, m := range o.media {
-		taken := i == data || slices.ContainsFunc(chosen, func(s selection) bool { return s.media == i })
-		if taken && slices.Contains(o.bundle, m.mid) {
-			mids = append(mids, m.mid)
+	for _, mid := range o.bundle { // in the offer's order (RFC 9143 §7.3.1)
+		taken := data >= 0 && o.media[data].mid == mid
+		if taken || slices.ContainsFunc(chosen, func(s selection) bool { return o.media[s.media].mid == mid }) {
+			mids = append(mids, mid)
 		}
 	}
 	line("v=0")
@@ -68,11 +68,23 @@ func answer(o *offer, chosen []selection, p answerParams) string {
 			if m.mid != "" {
 				line("a=mid:%s", m.mid)
 			}
+			if len(m.formats) > 0 && m.formats[0].codec != "" {
+				line("a=rtpmap:%d %s", m.formats[0].pt, m.formats[0].name()) // some read it even here
+			}
 			continue
 		}
 		writeMedia(line, m, chosen[j], p, p.lanes[j], setup)
 	}
 	return b.String()
+}
+
+// name is the format as in a=rtpmap.
+func (f *format) name() string {
+	name := f.codec + "/" + strconv.Itoa(int(f.clockRate))
+	if f.channels != "" {
+		name += "/" + f.channels
+	}
+	return name
 }
 
 func writeMedia(line func(string, ...any), m offeredMedia, s selection, p answerParams, l *lane, setup string) {
@@ -89,11 +101,7 @@ func writeMedia(line func(string, ...any), m offeredMedia, s selection, p answer
 	line("a=sendonly")
 	line("a=rtcp-mux")
 	line("a=rtcp-rsize")
-	name := s.codec + "/" + strconv.Itoa(int(s.clockRate))
-	if s.channels != "" {
-		name += "/" + s.channels
-	}
-	line("a=rtpmap:%d %s", s.pt, name)
+	line("a=rtpmap:%d %s", s.pt, s.name())
 	if s.fmtp != "" {
 		line("a=fmtp:%d %s", s.pt, s.fmtp)
 	}
@@ -102,10 +110,10 @@ func writeMedia(line func(string, ...any), m offeredMedia, s selection, p answer
 			line("a=rtcp-fb:%d %s", s.pt, f)
 		}
 	}
-	if l.twcc != 0 {
+	if l.number != nil {
 		line("a=rtcp-fb:%d transport-cc", s.pt)
-		line("a=extmap:%d %s", l.twcc, twccURI)
 	}
+	l.ids.answer(line)
 	if l.rtxPT != 0 {
 		line("a=rtpmap:%d rtx/%d", l.rtxPT, s.clockRate)
 		line("a=fmtp:%d apt=%d", l.rtxPT, s.pt)

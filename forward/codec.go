@@ -33,10 +33,10 @@ func negotiate(tracks []capture.Track, o *offer) ([]selection, error) {
 	}
 	out = oneTransport(out, o)
 	hasVideo := slices.ContainsFunc(tracks, func(t capture.Track) bool { return t.Kind == capture.Video })
-	if hasVideo && !taken[capture.Video] || len(out) == 0 {
+	if hasVideo && o.wants(capture.Video) && !taken[capture.Video] || len(out) == 0 {
 		return nil, codecError(tracks, o)
 	}
-	return out, nil
+	return soundFirst(out, o), nil
 }
 
 // oneTransport leaves what the offer bundles (RFC 9143 §7.3), or, of an offer

@@ -110,7 +110,7 @@ func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	l := v.laneLocked(p.MediaSSRC)
-	if l == nil {
+	if l == nil || !l.nacks {
 		return
 	}
 	remote := v.remote.Load()
@@ -169,7 +169,7 @@ func (v *Viewer) reception(reports []rtcp.ReceptionReport, now time.Time) {
 	defer v.mu.Unlock()
 	for _, r := range reports {
 		l := v.laneLocked(r.SSRC)
-		if l == nil {
+		if l == nil || l != v.leading() {
 			continue
 		}
 		v.counts.Loss = float64(r.FractionLost) / 256
@@ -184,43 +184,6 @@ func (v *Viewer) reception(reports []rtcp.ReceptionReport, now time.Time) {
 		if v.bandwidth != nil && r.LastSenderReport != 0 {
 			v.bandwidth.Reception(now, v.counts.Loss, v.counts.RTT)
 		}
-	}
-}
-
-// report sends a sender report for each lane that has sent (RFC 3550 §6.4.1).
-func (v *Viewer) report(now time.Time) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	b := batches.Get().(*batch)
-	defer b.release()
-	for _, l := range v.lanes {
-		if l.packets == 0 {
-			continue
-		}
-		since := max(0, now.Sub(l.lastCaptured))
-		sr := rtcp.SenderReport{
-			SSRC: l.ssrc, NTPTime: ntp(now), PacketCount: l.packets, OctetCount: l.octets,
-			RTPTime: l.lastTime + uint32(since.Seconds()*float64(l.clockRate)),
-		}
-		compound := rtcp.CompoundPacket{&sr, rtcp.NewCNAMESourceDescription(l.ssrc, cname)}
-		plain, err := compound.Marshal()
-		if err != nil {
-			continue
-		}
-		sealed, err := v.out.EncryptRTCP(nil, plain, nil)
-		if err != nil {
-			continue
-		}
-		b.buf = append(b.buf, sealed...)
-		b.ends = append(b.ends, len(b.buf))
-	}
-	if len(b.ends) == 0 {
-		return
-	}
-	if remote := v.remote.Load(); remote != nil {
-		v.sfu.egress.send(*remote, b)
-	} else if v.queue.room(now) {
-		v.queue.put(b, now)
 	}
 }
 

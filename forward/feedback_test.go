@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"edged/capture"
+	"edged/forward/bwe"
 
 	"github.com/pion/rtcp"
 )
@@ -131,7 +132,10 @@ func TestKeyframeRequestsAreDebounced(t *testing.T) {
 // by a parser that trusts its counters; ours must not, nor may it stall.
 func TestFeedbackBomb(t *testing.T) {
 	v, _ := bareViewer(t)
-	v.measure(v.lanes[0], 3)
+	var err error
+	if v.bandwidth, err = bwe.New(bwe.Config{Min: leastEstimate, Start: firstEstimate, Max: mostEstimate}); err != nil {
+		t.Fatal(err)
+	}
 	bomb := []byte{0x80 | 15, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0xff, 0xff, 0, 0, 0, 0}
 	for len(bomb) < 1444 {
 		bomb = append(bomb, 0x80, 0x00) // one-bit status vectors: 14 packets each

@@ -3,6 +3,7 @@ package forward
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -11,10 +12,6 @@ import (
 )
 
 const (
-	headerSize = 12 // RTP header without CSRC and extensions (RFC 3550 §5.1)
-
-	extensionSize = 8 // one extension of two bytes (RFC 8285 §4.2)
-
 	// A joining viewer gets the newest keyframe and what followed at once
 	// where that is little, or where the camera makes no keyframe when asked;
 	// else it waits for one that was asked for, but not long.
@@ -22,8 +19,10 @@ const (
 	burstFrames = 90
 	burstWait   = 300 * time.Millisecond
 
-	// A viewer that is further behind than this skips to a keyframe.
-	behindLimit = time.Second
+	// A viewer that is further behind than this skips: to a keyframe, or to
+	// the sound of now.
+	behindLimit      = time.Second
+	soundBehindLimit = 200 * time.Millisecond
 
 	// The keyframe of another layer may be so much older than what was sent
 	// last: the layers of one picture come one after the other, and a keyframe
@@ -54,8 +53,10 @@ type lane struct {
 	ssrc      uint32
 	rtxPT     uint8 // 0: none negotiated
 	rtxSSRC   uint32
-	twcc      uint8                 // id of the transport-wide number's extension; 0: not numbered
-	number    func(size int) uint16 // gives the next one, to a packet of so many bytes
+	nacks     bool // NACK negotiated
+	ids       extensions
+	layout    layout
+	number    func(size int) uint16 // gives the next transport-wide number, to a packet of so many bytes; nil: not numbered
 
 	next     uint64 // number of the next frame to send
 	burst    uint64 // frames up to this number are old, and sent all the same
@@ -72,6 +73,8 @@ type lane struct {
 	packets, octets uint32 // for the sender report
 	lastTime        uint32 // RTP time sent last
 	lastCaptured    time.Time
+	seen            uint32 // RTP time on the wire of lastCaptured: lastTime, but in a burst
+	reported        bool   // a sender report has told of how its times run
 }
 
 // run is a stretch of packets sent one after the other: the way back from a
@@ -106,6 +109,7 @@ func newLane(rings []*ring, clockRate uint32, f format, now time.Time) *lane {
 		seq:      1<<16 | uint64(rand.Uint32()&0x7fff), // RFC 3711 §3.3.1: start low, or an early loss confuses the rollover counter
 		tsOffset: rand.Uint32(),
 	}
+	l.layout, l.nacks = layOut(extensions{}), slices.Contains(f.feedback, "nack")
 	if f.hasRTX {
 		l.rtxPT, l.rtxSSRC, l.rtxSeq = f.rtx, rand.Uint32()|1, uint16(rand.Uint32()&0x7fff)
 	}
@@ -210,7 +214,7 @@ func (l *lane) pick(now time.Time) (f frame, skipped uint64, ok bool) {
 		if l.next > newest {
 			return frame{}, 0, false
 		}
-		if held && (f.keyframe || f.number <= l.burst || now.Sub(f.arrived) < behindLimit) {
+		if held && !l.late(f, now) {
 			return f, 0, true
 		}
 		l.wait(now) // behind: only a keyframe helps
@@ -230,6 +234,14 @@ func (l *lane) pick(now time.Time) (f frame, skipped uint64, ok bool) {
 	l.endRun()
 	l.startAt(key, last)
 	return key, skipped, true
+}
+
+// late tells whether a frame is too old to be sent.
+func (l *lane) late(f frame, now time.Time) bool {
+	if l.ring.audio {
+		return now.Sub(f.arrived) >= soundBehindLimit
+	}
+	return !f.keyframe && f.number > l.burst && now.Sub(f.arrived) >= behindLimit
 }
 
 // startAt begins a run at a keyframe; the frames up to last are a burst.
@@ -254,17 +266,18 @@ func (l *lane) startAt(key, last frame) {
 	l.runs[l.nruns] = run{seq: l.seq, packet: key.first, ring: l.ring, stamp: s}
 	l.nruns++
 	l.next, l.burst, l.waiting, l.started, l.rejoins = key.number, last.number, false, true, false
+	l.reported = false
 }
 
 // build appends the frame's packets to b, to be protected, and moves on. The
 // caller holds the ring's lock.
 func (l *lane) build(f frame, b *batch) {
-	t := l.runs[l.nruns-1].stamp.of(f)
+	stamp := &l.runs[l.nruns-1].stamp
+	h := header{pt: l.pt, time: stamp.of(f), ssrc: l.ssrc, captured: ntp(f.captured)}
 	for i := range f.count {
 		payload := l.ring.payloadLocked(f.first + uint64(i))
-		from := len(b.buf)
-		b.buf = appendHeader(b.buf, i == f.count-1, l.pt, uint16(l.seq), t, l.ssrc)
-		b.buf = l.appendNumber(b.buf, from, len(payload))
+		h.seq, h.marker = uint16(l.seq), l.marks(f, f.first+uint64(i))
+		b.buf = l.appendHeader(b.buf, &h, len(payload))
 		b.buf = append(b.buf, payload...)
 		b.endPacket()
 		l.seq++
@@ -273,31 +286,22 @@ func (l *lane) build(f frame, b *batch) {
 	}
 	b.key = f.keyframe && !l.ring.audio
 	l.next++
-	l.lastTime, l.lastCaptured = t, f.captured
+	l.lastTime, l.lastCaptured, l.seen = h.time, f.captured, f.rtpTime+stamp.offset
 }
 
-// appendHeader appends an RTP header (RFC 3550 §5.1).
-func appendHeader(b []byte, marker bool, pt uint8, seq uint16, time, ssrc uint32) []byte {
-	if marker {
-		pt |= 0x80
-	}
-	b = append(b, 0x80, pt)
-	b = binary.BigEndian.AppendUint16(b, seq)
-	b = binary.BigEndian.AppendUint32(b, time)
-	return binary.BigEndian.AppendUint32(b, ssrc)
+// marks tells whether a packet of a frame has the marker: the last of a
+// picture; none of sound that is never silent (RFC 3551 §4.1).
+func (l *lane) marks(f frame, packet uint64) bool {
+	return !l.ring.audio && packet == f.first+uint64(f.count)-1
 }
 
-// appendNumber appends the transport-wide sequence number to the header at
-// buf[from:] as a one-byte header extension (RFC 8285 §4.2), where negotiated.
-// It needs RTX: a packet sent again just as it was must not differ from
-// itself.
-func (l *lane) appendNumber(buf []byte, from, payload int) []byte {
-	if l.twcc == 0 {
-		return buf
+// appendHeader appends the header of a packet that has so many bytes behind
+// it.
+func (l *lane) appendHeader(b []byte, h *header, payload int) []byte {
+	if l.number != nil {
+		h.number = l.number(l.layout.size + payload + protect.MaxTag)
 	}
-	buf[from] |= 0x10 // X
-	n := l.number(headerSize + extensionSize + payload + protect.MaxTag)
-	return append(buf, 0xbe, 0xde, 0, 1, l.twcc<<4|1, byte(n>>8), byte(n), 0)
+	return l.layout.append(b, h)
 }
 
 // resend appends the packet that carried a sequence number, again, to be
@@ -327,17 +331,17 @@ func (l *lane) resend(wire uint16, b *batch) bool {
 	if !ok {
 		return false
 	}
-	marker, t := packet == f.first+uint64(f.count)-1, run.stamp.of(f)
-	from := len(b.buf)
+	payload := run.ring.payloadLocked(packet)
+	h := header{marker: l.marks(f, packet), pt: l.pt, seq: wire, time: run.stamp.of(f), ssrc: l.ssrc, captured: ntp(f.captured)}
 	if l.rtxPT != 0 {
-		b.buf = appendHeader(b.buf, marker, l.rtxPT, l.rtxSeq, t, l.rtxSSRC)
-		b.buf = l.appendNumber(b.buf, from, 2+len(run.ring.payloadLocked(packet)))
+		h.pt, h.seq, h.ssrc = l.rtxPT, l.rtxSeq, l.rtxSSRC
+		b.buf = l.appendHeader(b.buf, &h, 2+len(payload))
 		b.buf = binary.BigEndian.AppendUint16(b.buf, wire)
 		l.rtxSeq++
 	} else {
-		b.buf = appendHeader(b.buf, marker, l.pt, wire, t, l.ssrc)
+		b.buf = l.layout.append(b.buf, &h) // a packet sent again just as it was must not differ from itself
 	}
-	b.buf = append(b.buf, run.ring.payloadLocked(packet)...)
+	b.buf = append(b.buf, payload...)
 	b.endPacket()
 	return true
 }

@@ -66,7 +66,7 @@ func parse(t *testing.T, b *batch) (out []*rtp.Packet) {
 	return out
 }
 
-var videoFormat = format{pt: 106, codec: "H264", clockRate: 90000, rtx: 107, hasRTX: true}
+var videoFormat = format{pt: 106, codec: "H264", clockRate: 90000, feedback: []string{"nack"}, rtx: 107, hasRTX: true}
 
 func TestLaneStartsAtTheNewestKeyframe(t *testing.T) {
 	start := time.Now()

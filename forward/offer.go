@@ -16,9 +16,6 @@ const (
 	maxFmtp       = 512 // bytes of an a=fmtp that is repeated in the answer
 )
 
-// twccURI names the header extension of draft-holmer-rmcat-transport-wide-cc-extensions-01.
-const twccURI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
-
 // offer is what an SDP offer asks for, in the offer's order.
 type offer struct {
 	ufrag, pwd  string
@@ -35,10 +32,10 @@ type offeredMedia struct {
 	kind     string // "video", "audio", "application"
 	mid      string
 	proto    string
-	receives bool  // direction lets us send
-	rejected bool  // port 0
-	twcc     uint8 // id of the transport-wide sequence number extension, 0 if not offered
-	data     bool  // data channels that can be served
+	receives bool // direction lets us send
+	rejected bool // port 0
+	data     bool // data channels that can be served
+	ids      extensions
 	formats  []format
 }
 
@@ -148,6 +145,10 @@ func (o *offer) transport(attributes []sdp.Attribute) {
 	}
 }
 
+// staticTypes are the payload types that need no a=rtpmap (RFC 3551 §6), of
+// those that the box may send.
+var staticTypes = map[uint64]string{0: "PCMU", 8: "PCMA"}
+
 func parseMedia(m *sdp.MediaDescription) offeredMedia {
 	out := offeredMedia{
 		kind: m.MediaName.Media, proto: strings.Join(m.MediaName.Protos, "/"), receives: true,
@@ -160,7 +161,7 @@ func parseMedia(m *sdp.MediaDescription) offeredMedia {
 			continue // a data channel's "webrtc-datachannel"
 		}
 		byPT[f] = len(out.formats)
-		out.formats = append(out.formats, format{pt: uint8(pt)})
+		out.formats = append(out.formats, format{pt: uint8(pt), codec: staticTypes[pt], clockRate: 8000})
 	}
 	var apt [][2]string // RTX payload type, what it repeats (RFC 4588 §8.1)
 	for _, a := range m.Attributes {
@@ -173,11 +174,7 @@ func parseMedia(m *sdp.MediaDescription) offeredMedia {
 		case "sendonly", "inactive":
 			out.receives = false
 		case "extmap":
-			id, uri, _ := strings.Cut(a.Value, " ")
-			id, _, _ = strings.Cut(id, "/")
-			if n, err := strconv.ParseUint(id, 10, 8); err == nil && n >= 1 && n <= 14 && strings.TrimSpace(uri) == twccURI { // RFC 8285 §4.2
-				out.twcc = uint8(n)
-			}
+			out.ids.offered(a.Value)
 		case "bundle-only":
 			out.rejected = false // port 0 is how a bundle-only m-line looks (RFC 9143 §6)
 		case "rtpmap", "fmtp", "rtcp-fb":

@@ -50,7 +50,7 @@ func TestUnusualOffers(t *testing.T) {
 		{"no mid twice", offerHead + audioLine + videoLine(), 1, "m=audio 0", "BUNDLE"},
 		{"two of one mid", offerHead + videoLine("a=mid:0") + audioLine + "a=mid:0\r\n", 0, "", ""},
 		{"two pictures", offerHead + videoLine("a=mid:0") + videoLine("a=mid:1"), 1, "a=group:BUNDLE 0\r\n", ""},
-		{"sound first", offerHead + audioLine + "a=mid:a\r\n" + videoLine("a=mid:0"), 2, "a=group:BUNDLE a 0\r\n", ""},
+		{"sound first", offerHead + audioLine + "a=mid:a\r\n" + videoLine("a=mid:0"), 2, "a=group:BUNDLE 0 a\r\n", ""},
 		{"sound outside of the bundle", offerHead + audioLine + "a=mid:b\r\n" + videoLine("a=mid:0"), 1, "m=audio 0", "BUNDLE b"},
 		{"mid with a line break", offerHead + videoLine("a=mid:0\ra=ice-lite"), 0, "", ""},
 		{"fmtp with a line break", offerHead + videoLine("a=mid:0", "a=fmtp:109 packetization-mode=1\ra=ice-lite"), 1, "packetization-mode=1", "ice-lite"},

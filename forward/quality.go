@@ -19,7 +19,7 @@ func (v *Viewer) SetQuality(q Quality) {
 	now := time.Now()
 	v.mu.Lock()
 	for _, l := range v.lanes {
-		if v.quality == Off && q != Off {
+		if v.quality == Off && q != Off && !l.ring.audio { // sound goes on with the next of it
 			l.rejoin(now)
 		}
 		if v.quality != q {
@@ -57,7 +57,7 @@ func (v *Viewer) chooseLayers(now time.Time) {
 			l.rates[i] = bits
 		}
 		v.sfu.budget.afford(l)
-		if want := l.chooser.next(now, v.quality, l.want, l.rates, v.estimate()); want != l.want {
+		if want := l.chooser.next(now, v.quality, l.want, l.rates, v.forPictures()); want != l.want {
 			l.why = v.why(l)
 			l.want, l.wanted = want, now
 		}
@@ -75,16 +75,33 @@ const (
 	wantHeadroom  = 1.2 // what is proved once fades while the proof is awaited
 )
 
-// measure has the lane's packets numbered and the path estimated from what
-// the viewer says of them; before run.
-func (v *Viewer) measure(l *lane, extension uint8) {
+// measure has packets numbered and the path estimated from what the viewer
+// says of them, where it does, and where that serves to choose layers; before
+// run. A lane whose packets may be sent again just as they were is not
+// numbered: a packet must not differ from itself.
+func (v *Viewer) measure() {
+	numbered := func(i int) bool {
+		c, l := v.chosen[i], v.lanes[i]
+		return v.offer.media[c.media].ids.number != 0 && slices.Contains(c.feedback, "transport-cc") && (l.rtxPT != 0 || !l.nacks)
+	}
+	chooses := false
+	for i, l := range v.lanes {
+		chooses = chooses || len(l.rings) > 1 && l.rtxPT != 0 && numbered(i)
+	}
+	if !chooses {
+		return
+	}
 	e, err := bwe.New(bwe.Config{Min: leastEstimate, Start: firstEstimate, Max: mostEstimate})
 	if err != nil {
 		v.log.Error("bandwidth estimate", "err", err)
 		return
 	}
-	v.bandwidth, l.twcc = e, extension
-	l.number = func(size int) uint16 { return e.Sent(v.at, size, v.kind) }
+	v.bandwidth = e
+	for i, l := range v.lanes {
+		if numbered(i) {
+			l.number = func(size int) uint16 { return e.Sent(v.at, size, v.kind) }
+		}
+	}
 }
 
 // measured takes a transport-wide feedback packet.
@@ -105,6 +122,15 @@ func (v *Viewer) estimate() float64 {
 	return v.bandwidth.Estimate()
 }
 
+// forPictures is what of the estimate the sound leaves; 0: not known. v.mu is
+// held.
+func (v *Viewer) forPictures() float64 {
+	if e := v.estimate(); e > 0 {
+		return max(1, e-v.soundRate())
+	}
+	return 0
+}
+
 // want tells the estimator how much would be of use: enough for the next
 // better layer, where the viewer has not the best.
 func (v *Viewer) want(l *lane) {
@@ -120,7 +146,7 @@ func (v *Viewer) want(l *lane) {
 			}
 		}
 	}
-	v.bandwidth.Want(bits * wantHeadroom)
+	v.bandwidth.Want((bits + v.soundRate()) * wantHeadroom)
 }
 
 // probe sends what the estimator asks for to find out whether the path takes
@@ -135,7 +161,7 @@ func (v *Viewer) probe(b *batch, now time.Time) {
 	if !ok || remote == nil {
 		return
 	}
-	i := slices.IndexFunc(v.lanes, func(l *lane) bool { return l.twcc != 0 && l.started })
+	i := slices.IndexFunc(v.lanes, func(l *lane) bool { return l.number != nil && l.rtxPT != 0 && l.started })
 	if i < 0 {
 		return
 	}

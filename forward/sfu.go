@@ -257,10 +257,9 @@ func (s *SFU) join(ctx context.Context, st *Stream, o ViewerOptions) (*Viewer, s
 			layers[i] = rings[t]
 		}
 		v.lanes = append(v.lanes, newLane(layers, c.clockRate, c.format, v.since))
-		if id := parsed.media[c.media].twcc; id != 0 && c.hasRTX && len(layers) > 1 && slices.Contains(c.feedback, "transport-cc") {
-			v.measure(v.lanes[len(v.lanes)-1], id)
-		}
 	}
+	v.measure()
+	v.layOut()
 	if err := s.admit(v); err != nil {
 		return nil, "", err
 	}

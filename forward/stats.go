@@ -166,7 +166,8 @@ type ViewerStats struct {
 	State    string  // connecting, live, closed
 	Path     string  // kind of the viewer's candidate and transport: host/udp, srflx/udp, prflx/tcp, relay/udp …
 	Remote   string  // address of the viewer's candidate
-	Codec    string  // of the video
+	Codec    string  // of the video; empty: it gets none
+	Sound    string  // codec of the sound; empty: it gets none
 	Quality  Quality // as asked for
 	Layer    int     // of the video that is sent, 0 is the best; -1: none yet
 	Profile  string  // SRTP protection profile

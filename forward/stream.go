@@ -299,7 +299,13 @@ func (st *Stream) demandLayers(viewers []*Viewer, now time.Time) {
 	st.mu.Lock()
 	feeds := st.feeds // the slice is never changed after it was stored
 	st.mu.Unlock()
-	several := len(feeds) > 1
+	pictures := 0
+	for _, f := range feeds {
+		if !f.audio {
+			pictures++
+		}
+	}
+	several := pictures > 1
 	for _, f := range feeds {
 		if f.audio {
 			continue

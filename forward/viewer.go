@@ -237,8 +237,9 @@ func (v *Viewer) pump(b *batch, now time.Time) (waiting bool) {
 	for _, l := range v.lanes {
 		for v.pumpOne(l, b, now) {
 		}
-		waiting = waiting || l.waiting
+		waiting = waiting || l.waiting && !l.ring.audio
 	}
+	v.reportNew(now)
 	v.probe(b, now)
 	return waiting
 }
@@ -278,7 +279,7 @@ func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
 	if f.number > l.burst { // what a joining viewer is caught up with is old, not late
 		v.sfu.delay.observe(time.Since(f.arrived))
 	}
-	if v.counts.Join == 0 && f.keyframe {
+	if v.counts.Join == 0 && f.keyframe && l == v.leading() {
 		v.counts.Join = time.Since(v.since)
 		v.sfu.joinTime.observe(v.counts.Join)
 	}
@@ -376,14 +377,14 @@ func (v *Viewer) Stats() ViewerStats {
 	if v.reason.Load() != nil {
 		s.State = "closed"
 	}
-	for _, c := range v.chosen {
-		if v.offer.media[c.media].kind == "video" {
-			s.Codec = c.codec
-		}
-	}
 	s.Quality, s.Layer = v.quality, -1
 	for i, l := range v.lanes {
-		if v.offer.media[v.chosen[i].media].kind == "video" && l.started {
+		if l.ring.audio {
+			s.Sound = v.chosen[i].codec
+			continue
+		}
+		s.Codec = v.chosen[i].codec
+		if l.started {
 			s.Layer = l.layer
 		}
 	}

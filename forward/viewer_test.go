@@ -100,6 +100,9 @@ type client struct {
 
 	mu      sync.Mutex
 	packets []*rtp.Packet
+	sound   []*rtp.Packet
+	times   map[uint32][]*rtcp.SenderReport // by SSRC
+	streams map[webrtc.RTPCodecType]string  // by kind, the msid's
 	arrived chan struct{}
 }
 
@@ -108,6 +111,8 @@ type clientOptions struct {
 	codecs   []webrtc.RTPCodecParameters
 	nacks    bool                     // pion's interceptors: NACK generator, reports, RTX
 	twcc     bool                     // transport-wide feedback
+	kinds    []webrtc.RTPCodecType    // of the m-lines, in order; nil: a video alone
+	ids      []string                 // URIs of header extensions, besides
 	drop     func(p *rtp.Packet) bool // below the interceptors
 }
 
@@ -129,6 +134,18 @@ func newClient(t testing.TB, o clientOptions) *client {
 	for _, c := range o.codecs {
 		if err := m.RegisterCodec(c, webrtc.RTPCodecTypeVideo); err != nil {
 			t.Fatal(err)
+		}
+	}
+	for _, kind := range o.kinds {
+		if kind == webrtc.RTPCodecTypeAudio {
+			offerSound(t, m)
+		}
+	}
+	for _, uri := range o.ids {
+		for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeVideo, webrtc.RTPCodecTypeAudio} {
+			if err := m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, kind); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	se := webrtc.SettingEngine{}
@@ -160,16 +177,22 @@ func newClient(t testing.TB, o clientOptions) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &client{t: t, pc: pc, arrived: make(chan struct{}, 1)}
+	c := &client{t: t, pc: pc, times: map[uint32][]*rtcp.SenderReport{}, streams: map[webrtc.RTPCodecType]string{}, arrived: make(chan struct{}, 1)}
 	t.Cleanup(func() { _ = pc.GracefulClose() })
-	pc.OnTrack(func(tr *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
+	pc.OnTrack(func(tr *webrtc.TrackRemote, rc *webrtc.RTPReceiver) {
+		go c.reports(rc)
 		for {
 			p, _, err := tr.ReadRTP()
 			if err != nil {
 				return
 			}
 			c.mu.Lock()
-			c.packets = append(c.packets, p)
+			if tr.Kind() == webrtc.RTPCodecTypeAudio {
+				c.sound = append(c.sound, p)
+			} else {
+				c.packets = append(c.packets, p)
+			}
+			c.streams[tr.Kind()] = tr.StreamID()
 			c.mu.Unlock()
 			select {
 			case c.arrived <- struct{}{}:
@@ -177,8 +200,13 @@ func newClient(t testing.TB, o clientOptions) *client {
 			}
 		}
 	})
-	if _, err := pc.AddTransceiverFromKind(webrtc.RTPCodecTypeVideo, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}); err != nil {
-		t.Fatal(err)
+	if o.kinds == nil {
+		o.kinds = []webrtc.RTPCodecType{webrtc.RTPCodecTypeVideo}
+	}
+	for _, kind := range o.kinds {
+		if _, err := pc.AddTransceiverFromKind(kind, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return c
 }
