@@ -58,6 +58,7 @@ type Camera struct {
 	dropped   uint64
 	unwanted  [maxTracks]bool // by video layer
 	faults    []LayerFault    // of this run, by layer
+	sound     SoundFault      // of this run
 }
 
 // New checks the configuration and makes a camera that runs src and delivers
@@ -106,7 +107,7 @@ func (c *Camera) attempt(parent context.Context) error {
 	defer cancel(nil)
 	g := &gate{c: c, fail: cancel, started: time.Now()}
 	c.mu.Lock()
-	c.progress, c.faults = time.Time{}, nil
+	c.progress, c.faults, c.sound = time.Time{}, nil, SoundFault{}
 	c.mu.Unlock()
 
 	ended := make(chan error, 1)
@@ -317,7 +318,7 @@ func (c *Camera) State() State {
 		Phase: c.phase, Since: c.since, Code: c.code, Reason: c.reason,
 		Encoder: c.encoder, LastFrame: c.lastFrame,
 		Restarts: maps.Clone(c.restarts), Keyframes: c.keyframes, Dropped: c.dropped,
-		Faults: slices.Clone(c.faults),
+		Faults: slices.Clone(c.faults), Sound: c.sound,
 	}
 	for _, t := range c.tracks {
 		s.Tracks = append(s.Tracks, t.Track)

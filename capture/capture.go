@@ -116,6 +116,16 @@ type LayerSink interface {
 	LayerFailed(layer int, err error)
 }
 
+// SoundSink is a [Sink] that hears why a camera that is to have sound has
+// none. The sink that [Camera] hands to its source is one.
+type SoundSink interface {
+	Sink
+	// SoundFailed says why there is no sound while the pictures go on. It
+	// stands until sound comes, or the source runs again. Called as Sink's
+	// methods are.
+	SoundFailed(err error)
+}
+
 // Code is a machine-readable reason for a camera's state, stable across
 // releases: consoles branch on it.
 type Code string

@@ -9,6 +9,12 @@ type Config struct {
 	Username string
 	Password Secret
 	Video    VideoConfig
+	Audio    AudioConfig
+}
+
+// AudioConfig says what becomes of a camera's sound.
+type AudioConfig struct {
+	Enabled bool // it is delivered, where the camera has any
 }
 
 // VideoConfig is what is encoded on the box; sources that deliver encoded

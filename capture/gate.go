@@ -13,6 +13,10 @@ const maxTracks = 8
 // between two frames before the camera's clock is taken to have been reset.
 const maxJump = 10 * time.Second
 
+// maxDelay is how far two delays on the way in may differ for the times of
+// capture to be believed over those of arrival.
+const maxDelay = 5 * time.Second
+
 // gate is the sink of one run of a source. It checks what the source hands
 // over, counts it, and moves its RTP time onto the camera's timeline.
 type gate struct {
@@ -42,6 +46,7 @@ type track struct {
 	offset  uint32    // from the source's RTP time to ours
 	rtpTime uint32    // ours, of the last frame
 	at      time.Time // when that came
+	seen    time.Time // when it was captured
 }
 
 // Describe implements [Sink].
@@ -123,11 +128,12 @@ func (g *gate) Frame(f *Frame) {
 	}
 	g.lost = false
 	g.frame.RTPTime = g.onTimeline(t, f.RTPTime, now)
+	t.seen = g.frame.Captured
 	alive, healed := g.count(t, size, now)
 	g.c.sink.Frame(&g.frame)
 	g.frame.Payloads = nil // the source's memory
 	if healed {
-		g.c.log.Info("layer live", "layer", t.Layer)
+		g.c.log.Info("layer live", "kind", t.Kind, "layer", t.Layer)
 		g.c.changed()
 	}
 	if alive && !g.live {
@@ -182,6 +188,9 @@ func (g *gate) count(t *track, size int, now time.Time) (alive, healed bool) {
 	if i := c.faultLocked(t.Layer); i >= 0 && t.Kind == Video {
 		c.faults, healed = slices.Delete(c.faults, i, i+1), true
 	}
+	if t.Kind == Audio && c.sound != (SoundFault{}) {
+		c.sound, healed = SoundFault{}, true
+	}
 	if !c.provesLifeLocked(t) {
 		return false, healed
 	}
@@ -227,6 +236,23 @@ func (g *gate) LayerFailed(layer int, err error) {
 	c.changed()
 }
 
+// SoundFailed implements [SoundSink].
+func (g *gate) SoundFailed(err error) {
+	if g.closed.Load() || err == nil {
+		return
+	}
+	c := g.c
+	f := SoundFault{Code: CodeOf(err), Reason: err.Error()}
+	c.mu.Lock()
+	repeated := c.sound.Code == f.Code
+	c.sound = f
+	c.mu.Unlock()
+	if !repeated {
+		c.log.Warn("no sound", "code", f.Code, "err", err)
+		c.changed()
+	}
+}
+
 func (c *Camera) faultLocked(layer int) int {
 	return slices.IndexFunc(c.faults, func(f LayerFault) bool { return f.Layer == layer })
 }
@@ -264,7 +290,11 @@ func (g *gate) offset(t *track, source uint32, now time.Time) uint32 {
 	if t.at.IsZero() { // its first frame of all
 		return 0
 	}
-	ticks := uint32(uint64(now.Sub(t.at).Microseconds()) * uint64(t.ClockRate) / 1e6)
+	passed := now.Sub(t.at)
+	if d := g.frame.Captured.Sub(t.seen); (d - passed).Abs() < maxDelay {
+		passed = d // so that sound and picture go on as they were captured, however each was delayed
+	}
+	ticks := uint32(uint64(max(0, passed.Microseconds())) * uint64(t.ClockRate) / 1e6)
 	return t.rtpTime + max(ticks, 1) - source
 }
 

@@ -34,6 +34,13 @@ type State struct {
 	Dropped   uint64          // frames refused because they break Sink's contract
 	Unwanted  []bool          // by track: nobody watches the layer, so that it may have no frames
 	Faults    []LayerFault    // layers in trouble while the camera is live, by layer
+	Sound     SoundFault      // why a camera that is to have sound has none; zero: it has, or is not to
+}
+
+// SoundFault is why a camera has no sound.
+type SoundFault struct {
+	Code   Code
+	Reason string // for people, without secrets
 }
 
 // LayerFault is why one layer of a camera has no frames.

@@ -29,6 +29,7 @@ const (
 	windRows                = 4    // rows that move together there
 	grey                    = 128  // chroma without colour
 	boxTravel               = 8    // pixels a frame of the bouncing box
+	flashColumns            = 2    // cells on each side of the code that flash
 )
 
 // picture is one 4:2:0 picture, of which a frame redraws only what moves.
@@ -84,6 +85,20 @@ func (p *picture) draw(c Code) *image.YCbCr {
 	p.drawTexts(c)
 	p.drawBand(int(c.Frame % (1 << 20)))
 	return p.img
+}
+
+// flash makes the cells beside the code white, or black again.
+func (p *picture) flash(on bool) {
+	luma := byte(black)
+	if on {
+		luma = white
+	}
+	for _, first := range []int{0, firstColumn + codeColumns + 1} {
+		r := cell(p.img.Rect, first, 0).Union(cell(p.img.Rect, first+flashColumns-1, codeRows-1))
+		for y := r.Min.Y; y < r.Max.Y; y++ {
+			fillBytes(p.img.Y[p.img.YOffset(r.Min.X, y):][:r.Dx()], luma)
+		}
+	}
 }
 
 func (p *picture) drawTexts(c Code) {

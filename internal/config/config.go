@@ -93,6 +93,7 @@ type raw struct {
 		ID, Source, Sub    string
 		Username, Password string
 		Video              struct{ Width, Height, FPS, Bitrate, Layers int }
+		Audio              struct{ Enabled bool }
 	}
 	HTTP struct {
 		Listen string
@@ -184,6 +185,9 @@ func (r *raw) crossCameras(fs *Faults) {
 		if c.Sub != "" && scheme != "rtsp" && scheme != "rtsps" {
 			fs.add(camera.key("sub"), "only a camera whose source is rtsp:// or rtsps:// has one")
 		}
+		if c.Audio.Enabled && scheme == "v4l2" {
+			fs.add(camera.key("audio").key("enabled"), "true %s for a v4l2 camera: only false is", notYet)
+		}
 		w, h := c.Video.Width, c.Video.Height
 		if scheme == "pattern" && w > 0 && w < patternWidth { // smaller, the pattern's code could not be read
 			fs.add(video.key("width"), "%d is below %d, the least of a pattern", w, patternWidth)
@@ -272,7 +276,7 @@ func (r *raw) typed() Config {
 	for _, cam := range r.Cameras {
 		c.Cameras = append(c.Cameras, capture.Config{
 			ID: cam.ID, Source: cam.Source, Sub: cam.Sub, Username: cam.Username, Password: capture.Secret(cam.Password),
-			Video: capture.VideoConfig(cam.Video),
+			Video: capture.VideoConfig(cam.Video), Audio: capture.AudioConfig(cam.Audio),
 		})
 	}
 	if len(r.WebRTC.STUN) > 0 {

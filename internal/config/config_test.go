@@ -85,7 +85,6 @@ turn: {tls_listen: ":5349", max_bps: 5, allow_peers: [10.0.0.0/8], deny_peers: [
 uplink: {trust: [k]}
 `, want: `cameras[0].source: "whip:": whip: is not in this version
 cameras[0].video.codec: "av1" is not in this version: only "h264" is
-cameras[0].audio.enabled: true is not in this version: only false is
 cameras[1].source: "rpicam:0": rpicam: is not in this version
 cameras[2].source: "edged://box/cam": edged: is not in this version
 turn.tls_listen: ":5349" is not in this version: leave it out
@@ -135,6 +134,11 @@ cameras:
 cameras[1].source: "rtsp://x/main#tcp": what follows # is not
 cameras[3].sub: "rtsp://x:0/sub": port 0 is not in 1..65535
 cameras[2].sub: only a camera whose source is rtsp:// or rtsps://`},
+	{name: "no microphones", beyond: true, doc: `
+cameras:
+  - {id: a, source: "v4l2:auto", audio: {enabled: true}}
+  - {id: b, source: "pattern:", audio: {enabled: true}}
+`, want: `cameras[0].audio.enabled: true is not in this version for a v4l2 camera: only false is`},
 	{name: "layers too small", beyond: true, doc: `
 cameras:
   - {id: a, source: "pattern:", video: {width: 254, height: 144, layers: 3}}
@@ -311,7 +315,7 @@ func TestTyped(t *testing.T) {
 	c, err := Parse([]byte(`
 name: gate
 cameras:
-  - {id: a, source: "rtsp://h/p", sub: "rtsp://h/s", username: u, password: s3cret, video: {fps: 5, layers: 2}}
+  - {id: a, source: "rtsp://h/p", sub: "rtsp://h/s", username: u, password: s3cret, video: {fps: 5, layers: 2}, audio: {enabled: true}}
 http: {listen: ":1", tls: {cert: c, key: k, require: true}, origins: ["*"]}
 webrtc: {udp: ":2", public_ips: [192.0.2.1], stun: ["stun:s"], turn: [{urls: ["turn:t"], username: n, credential: w}], max_viewers: 3, max_cpu: 80, min_memory: 0, max_bitrate: 20000000}
 turn: {enabled: false, public_ip: "2001:db8::1", realm: r, max_allocations: 9, per_user: 2, listen: ":4"}
@@ -324,7 +328,7 @@ log: {level: debug}
 		t.Fatal(err)
 	}
 	cam := capture.Config{ID: "a", Source: "rtsp://h/p", Sub: "rtsp://h/s", Username: "u", Password: "s3cret",
-		Video: capture.VideoConfig{Width: 1280, Height: 720, FPS: 5, Bitrate: 2500000, Layers: 2}}
+		Video: capture.VideoConfig{Width: 1280, Height: 720, FPS: 5, Bitrate: 2500000, Layers: 2}, Audio: capture.AudioConfig{Enabled: true}}
 	if len(c.Cameras) != 1 || c.Cameras[0] != cam {
 		t.Errorf("cameras %+v", c.Cameras)
 	}

@@ -112,7 +112,7 @@ var camera = &node{kind: mapping, doc: "One camera.", keys: []field{
 		{"layers", number1(1, capture.MaxLayers, "Encodings of the scene, each half as wide and high as the one before, with a fifth of its bitrate; the smallest at least 64 × 32 pixels.")},
 	}}},
 	{"audio", &node{kind: mapping, doc: "The camera's sound.", keys: []field{
-		{"enabled", later(truth, false, "Whether it is forwarded.")},
+		{"enabled", flag(false, "Whether it is forwarded: Opus and G.711 as the camera or the file has it; a pattern beeps. Not in this version: v4l2 cameras.")},
 	}}},
 }}
 

@@ -37,7 +37,8 @@ type Camera struct {
 	FPS       float64                 `json:"fps"`
 	Bitrate   float64                 `json:"bitrate"` // bits/s of all tracks
 	Layers    []Layer                 `json:"layers"`
-	Audio     *Layer                  `json:"audio,omitempty"`
+	Audio     *Layer                  `json:"audio,omitempty"`       // its sound
+	NoAudio   *CameraError            `json:"audio_error,omitempty"` // why it has none, where it is to have
 	Viewers   int                     `json:"viewers"`
 	LastFrame *time.Time              `json:"last_frame,omitempty"`
 	Restarts  map[capture.Code]uint64 `json:"restarts,omitempty"`
@@ -79,6 +80,9 @@ func Describe(st capture.State, stream *forward.Stream) Camera {
 	}
 	if st.Code != "" {
 		c.LastError = &CameraError{st.Code, st.Reason}
+	}
+	if st.Sound.Code != "" {
+		c.NoAudio = &CameraError{st.Sound.Code, st.Sound.Reason}
 	}
 	for _, f := range st.Faults {
 		c.Faults = append(c.Faults, LayerError{f.Layer, f.Code, f.Reason})

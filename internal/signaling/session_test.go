@@ -207,6 +207,7 @@ func TestDescribe(t *testing.T) {
 		FPS: []float64{50, 10, 30}, Bitrate: []float64{1, 2, 4}, Frames: []uint64{7}, // shorter: no figures yet
 		Unwanted: []bool{false, true, false},
 		Faults:   []capture.LayerFault{{Layer: 2, Code: capture.CodeRefused, Reason: "no"}},
+		Sound:    capture.SoundFault{Code: capture.CodeCodec, Reason: "AAC"},
 	}
 	c := Describe(st, nil)
 	if c.Codec != capture.H264 || c.Width != 1280 || c.FPS != 30 || c.Bitrate != 7 || len(c.Layers) != 2 || c.Audio == nil || c.Audio.Frames != 7 || c.LastError != nil || c.LastFrame != nil {
@@ -214,6 +215,9 @@ func TestDescribe(t *testing.T) {
 	}
 	if !c.Layers[0].Spared || c.Layers[1].Spared || len(c.Faults) != 1 || c.Faults[0] != (LayerError{2, capture.CodeRefused, "no"}) {
 		t.Errorf("layers %+v, faults %+v", c.Layers, c.Faults)
+	}
+	if c.NoAudio == nil || *c.NoAudio != (CameraError{capture.CodeCodec, "AAC"}) {
+		t.Errorf("no sound because %+v", c.NoAudio)
 	}
 	same, other, healed := st, st, st
 	same.Unwanted, healed.Faults = nil, nil
