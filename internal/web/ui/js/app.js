@@ -240,9 +240,12 @@ function neighbour(step) {
   return all[(all.indexOf(chosen) + step + all.length) % all.length];
 }
 
+const alone = () => chosen ?? (tiles.size === 1 ? [...tiles.values()][0] : null);
+
 const keys = {
   s: () => $('statistics').click(),
-  f: () => (chosen ?? (tiles.size === 1 ? [...tiles.values()][0] : null))?.fullScreen(),
+  f: () => alone()?.fullScreen(),
+  m: () => alone()?.sound(),
   Escape: () => { if (chosen && !document.fullscreenElement) location.hash = '#/'; },
   ArrowLeft: () => { if (chosen) location.hash = `#/${neighbour(-1).camera.id}`; },
   ArrowRight: () => { if (chosen) location.hash = `#/${neighbour(1).camera.id}`; },

@@ -48,7 +48,7 @@ export class Tile {
     this.#parts.picture.onclick = () => { this.#parts.video.play().catch(() => {}); };
     this.#choice = this.#parts.choice.value = choices.get(camera.id);
     this.#parts.choice.onchange = ({ target }) => this.#choose(target.value);
-    this.#parts.sound.onclick = () => this.#sound();
+    this.#parts.sound.onclick = () => this.sound();
     this.#parts.full.onclick = () => this.fullScreen();
     this.enlarge(false);
     this.update(camera);
@@ -60,8 +60,8 @@ export class Tile {
   update(camera) {
     const before = this.camera;
     this.camera = camera;
-    if (camera.state !== before.state || camera.codec !== before.codec) this.view.cameraChanged(hasAudio(camera));
-    this.#parts.sound.hidden = !hasAudio(camera);
+    if (camera.state !== before.state || camera.codec !== before.codec || camera.audio?.codec !== before.audio?.codec) this.view.cameraChanged(hasAudio(camera));
+    this.#offerSound();
     this.#offer();
     this.#show();
   }
@@ -144,10 +144,24 @@ export class Tile {
     this.adjust(performance.now());
   }
 
-  #sound() {
+  /** Turns the sound on, or off again; nothing where there is none. */
+  sound() {
     const { video, sound } = this.#parts;
+    if (sound.hidden || sound.disabled) return;
     video.muted = !video.muted;
     sound.setAttribute('aria-pressed', String(!video.muted));
+    video.play().catch(() => {});
+  }
+
+  // offerSound shows the control where there is sound, or says why there is none though there should be.
+  #offerSound() {
+    const { sound } = this.#parts;
+    const has = hasAudio(this.camera), why = this.camera.audio_error?.detail;
+    sound.hidden = !has && !why;
+    sound.disabled = !has;
+    sound.textContent = has ? 'Sound' : 'No sound';
+    sound.title = has ? 'Sound (m)' : why ?? '';
+    sound.setAttribute('aria-label', has ? `Sound of ${this.camera.id}` : `No sound of ${this.camera.id}: ${why}`);
   }
 
   #show() {

@@ -123,8 +123,9 @@ export class View {
 
   /** The camera's state, codec or sound changed: what was refused may be possible now. */
   cameraChanged(audio) {
+    const more = audio && !this.#audio; // than the connection was opened for
     this.#audio = audio;
-    if (this.wanted && (this.state === 'refused' || this.#retry)) this.#again(0);
+    if (this.wanted && (more || this.state === 'refused' || this.#retry)) this.#again(0);
   }
 
   /** The box lost its link to the page, or has a new one (which knows nothing of older views). */
