@@ -113,26 +113,6 @@ type sinkFunc func(*capture.Frame)
 func (sinkFunc) Describe([]capture.Track)  {}
 func (f sinkFunc) Frame(fr *capture.Frame) { f(fr) }
 
-func TestCapturedByTheCamerasClock(t *testing.T) {
-	now := time.Unix(1_000_000, 0)
-	for name, c := range map[string]struct {
-		ntp  time.Time
-		ok   bool
-		want time.Time
-	}{
-		"no report yet":    {time.Time{}, false, now},
-		"plausible":        {now.Add(-80 * time.Millisecond), true, now.Add(-80 * time.Millisecond)},
-		"hours behind":     {now.Add(-2 * time.Hour), true, now},
-		"in the future":    {now.Add(time.Second), true, now},
-		"never set (1970)": {time.Unix(3, 0), true, now},
-	} {
-		f := feed{ntp: func(*rtp.Packet) (time.Time, bool) { return c.ntp, c.ok }}
-		if got := f.sampled(packet(1, 1, false), now); !got.Equal(c.want) {
-			t.Errorf("%s: %s, want %s", name, got, c.want)
-		}
-	}
-}
-
 func BenchmarkAssemble(b *testing.B) {
 	enc := &rtph264.Encoder{PayloadType: 96, PacketizationMode: 1}
 	if err := enc.Init(); err != nil {

@@ -10,10 +10,6 @@ import (
 	"edged/capture"
 )
 
-// ntpTrust is how far the camera's clock may be behind ours before its sender
-// reports are not believed.
-const ntpTrust = 10 * time.Second
-
 // feed turns the packets of one session into frames. All methods are called
 // from one goroutine: the library's reader of RTP.
 type feed struct {
@@ -25,12 +21,12 @@ type feed struct {
 	last      uint32 // RTP time of the last unit
 	backward  int    // see ordered
 	frame     capture.Frame
-	ntp       func(*rtp.Packet) (time.Time, bool) // when the packet was sampled, by the camera's clock
+	clock     clock
 }
 
-func newFeed(sink capture.Sink) *feed {
-	f := &feed{sink: sink}
-	f.units.out, f.units.captured = f.unit, func(p *rtp.Packet) time.Time { return f.sampled(p, time.Now()) }
+func newFeed(sink capture.Sink, all *clocks) *feed {
+	f := &feed{sink: sink, clock: clock{all: all}}
+	f.units.out, f.units.captured = f.unit, func(p *rtp.Packet) time.Time { return f.clock.captured(p, time.Now()) }
 	return f
 }
 
@@ -40,7 +36,7 @@ func (f *feed) begin(forma format.Format) (err error) {
 	if f.stream, err = capture.NewBitstream(codec); err != nil {
 		return err
 	}
-	f.units.format = payloadFormats[codec]
+	f.units.format, f.clock.rate = payloadFormats[codec], forma.ClockRate()
 	f.announce(forma)
 	return nil
 }
@@ -58,19 +54,6 @@ func (f *feed) announce(forma format.Format) {
 	if !slices.ContainsFunc(sets, func(set []byte) bool { return len(set) == 0 }) {
 		_ = f.stream.Observe(sets)
 	}
-}
-
-// sampled is when the scene was seen: by the camera's own clock where that is
-// plausible, else the time of arrival.
-func (f *feed) sampled(p *rtp.Packet, now time.Time) time.Time {
-	if f.ntp == nil {
-		return now
-	}
-	t, ok := f.ntp(p)
-	if !ok || t.After(now) || now.Sub(t) > ntpTrust {
-		return now
-	}
-	return t
 }
 
 // ordered finds B-frames: a picture that is shown before the one that was

@@ -23,7 +23,7 @@ func TestBFrames(t *testing.T) {
 		"two B-frames":          {[]int{0, 3, 1, 2}, true},
 		"one in seven pictures": {[]int{0, 1, 2, 3, 4, 6, 5}, false}, // no encoder does so
 	} {
-		f := newFeed(newRecord())
+		f := newFeed(newRecord(), &clocks{})
 		if err := f.begin(&format.H264{SPS: testSPS, PPS: testPPS}); err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func TestBFrames(t *testing.T) {
 
 func TestFeed(t *testing.T) {
 	r := newRecord()
-	f := newFeed(r)
+	f := newFeed(r, &clocks{})
 	if err := f.begin(&format.H264{}); err != nil {
 		t.Fatal(err)
 	}

@@ -13,16 +13,22 @@ import (
 // failures to be forgotten.
 const steadyAfter = time.Minute
 
-// runBoth plays the main URL; once that has pictures, the second beside it.
+// runBoth plays the main URL, and its sound where that is wanted; once that has
+// pictures, the second beside it.
 func (s *Source) runBoth(ctx context.Context, sink capture.Sink) error {
-	sc := &scene{sink: sink, low: &s.low, started: make(chan struct{})}
+	mux := capture.NewMux(sink)
+	var voice capture.SoundSink
+	if s.sound {
+		voice = mux.Sound()
+	}
+	sc := &scene{sink: mux.Pictures(), low: &s.low, started: make(chan struct{})}
 	if s.sub == nil {
-		return s.session.run(ctx, mainSink{sc}, &lowSink{scene: sc, frames: func() {}})
+		return s.session.run(ctx, mainSink{sc}, &lowSink{scene: sc, frames: func() {}}, voice)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var low sync.WaitGroup
 	low.Go(func() { s.runLow(ctx, sc) })
-	err := s.session.run(ctx, mainSink{sc}, nil)
+	err := s.session.run(ctx, mainSink{sc}, nil, voice)
 	cancel()
 	low.Wait()
 	return err
@@ -77,7 +83,7 @@ func (s *Source) playLow(parent context.Context, sc *scene) (lived time.Duration
 		cancel(capture.Errorf(capture.CodeStalled, "no frame for %v", silence))
 	})
 	low := &lowSink{scene: sc, frames: func() { stalled.Reset(silence) }}
-	err = s.sub.run(ctx, low, nil)
+	err = s.sub.run(ctx, low, nil, nil)
 	cancel(nil)
 	watch.Wait()
 	stalled.Stop()

@@ -193,7 +193,7 @@ func FuzzAssemble(f *testing.F) {
 					t.Fatalf("payload of %d bytes", len(p))
 				}
 			}
-		}))
+		}), &clocks{})
 		if err := feed.begin(videoFormats[uint(kind)%uint(len(videoFormats))]); err != nil {
 			t.Fatal(err)
 		}

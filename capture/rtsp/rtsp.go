@@ -1,5 +1,5 @@
 // Package rtsp is the source of network cameras: RTSP 1.0 (RFC 2326) with
-// H.264, H.265, VP8, VP9 or AV1 over RTP.
+// H.264, H.265, VP8, VP9 or AV1 over RTP, and sound in Opus or G.711.
 //
 // A URL may end in #transport=udp, #transport=tcp or #transport=auto. The
 // default, auto, asks for UDP and falls back to interleaved TCP when the
@@ -55,6 +55,7 @@ type Source struct {
 	session          // the main URL
 	sub     *session // the second URL; nil: none
 	demand  demand   // for the second
+	sound   bool     // it is wanted; of the main URL
 
 	low lowLayer // what is known of it, over runs
 }
@@ -74,7 +75,7 @@ func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{session: session{addr: addr, log: log, limits: defaultLimits}}
+	s := &Source{session: session{addr: addr, log: log, limits: defaultLimits}, sound: cfg.Audio.Enabled}
 	if cfg.Sub == "" {
 		s.low.none = true // unless the URL turns out to have two
 		return s, nil
@@ -98,8 +99,8 @@ func (s *Source) Demand(layer int, wanted bool) {
 	}
 }
 
-// Run connects, plays and delivers the video of the main URL, and of the
-// second as layer 1, until ctx is done (nil) or the main URL fails. Each
+// Run connects, plays and delivers the video of the main URL, its sound where
+// that is enabled, and the video of the second as layer 1, until ctx is done (nil) or the main URL fails. Each
 // network step takes at most 8 seconds. The error names the URL without
 // credentials and wraps a [*capture.Error].
 func (s *Source) Run(ctx context.Context, sink capture.Sink) error {
@@ -117,11 +118,12 @@ func (s *session) fault(err error) error {
 }
 
 // run plays until ctx is done or the camera fails, and says why it ended. A
-// second medium with pictures goes to second, where that is not nil.
-func (s *session) run(ctx context.Context, sink capture.Sink, second *lowSink) error {
+// second medium with pictures goes to second, the sound to voice, where those
+// are not nil.
+func (s *session) run(ctx context.Context, sink capture.Sink, second *lowSink, voice capture.SoundSink) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	f := newFeed(sink)
+	f := newFeed(sink, &clocks{})
 	g := &guard{host: s.addr.url.Hostname(), step: s.limits.step}
 	c := s.client(g, f, cancel)
 	if err := c.Start(); err != nil {
@@ -135,7 +137,7 @@ func (s *session) run(ctx context.Context, sink capture.Sink, second *lowSink) e
 		defer hurry.Stop()
 		c.Close()
 	}()
-	err := s.play(c, g, f, second, cancel)
+	err := s.play(c, g, f, second, voice, cancel)
 	cancel(err) // the first cause stays: a verdict on the media comes before what it brought about
 	<-closed
 	return context.Cause(ctx)
@@ -183,7 +185,7 @@ func (s *session) client(g *guard, f *feed, fail context.CancelCauseFunc) *gorts
 
 // play walks through the session and waits for its end, which always has a
 // reason.
-func (s *session) play(c *gortsplib.Client, g *guard, f *feed, second *lowSink, fail context.CancelCauseFunc) error {
+func (s *session) play(c *gortsplib.Client, g *guard, f *feed, second *lowSink, voice capture.SoundSink, fail context.CancelCauseFunc) error {
 	desc, _, err := c.Describe(s.addr.url)
 	if err != nil {
 		return err
@@ -195,16 +197,19 @@ func (s *session) play(c *gortsplib.Client, g *guard, f *feed, second *lowSink, 
 	if err := s.setup(c, desc, media, forma, f, fail); err != nil {
 		return err
 	}
-	f.alone = true
+	f.alone = voice == nil
 	if media, forma := another(desc, media); media != nil && second != nil {
 		second.expect()
-		err := s.setup(c, desc, media, forma, newFeed(second), fail)
+		err := s.setup(c, desc, media, forma, newFeed(second, f.clock.all), fail)
 		if errors.As(err, new(liberrors.ErrClientBadStatusCode)) {
 			second.unfit(s.fault(err))
 		} else if err != nil {
 			return err
 		}
-		f.alone = err != nil
+		f.alone = f.alone && err != nil
+	}
+	if voice != nil {
+		s.listen(c, desc, f.clock.all, voice)
 	}
 	g.playing.Store(true)
 	if _, err := c.Play(nil); err != nil {
@@ -223,7 +228,7 @@ func (s *session) setup(c *gortsplib.Client, desc *description.Session, media *d
 	if err := f.begin(forma); err != nil {
 		return err
 	}
-	f.ntp = func(p *rtp.Packet) (time.Time, bool) { return c.PacketNTP(media, p) }
+	f.clock.ntp = func(p *rtp.Packet) (time.Time, bool) { return c.PacketNTP(media, p) }
 	for _, each := range media.Formats {
 		c.OnPacketRTP(media, each, func(p *rtp.Packet) {
 			var err error
