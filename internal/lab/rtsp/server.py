@@ -11,6 +11,8 @@ Paths: /test     320x240, 25 frames a second, a keyframe a second
        /vp8      the same in VP8
        /vp9      the same in VP9
        /jpeg     Motion JPEG
+       /opus     /test with sound in Opus
+       /pcma     /test with sound in G.711 A-law
        /udp      /test, over UDP only
        /tcp      /test, over TCP only
 """
@@ -97,6 +99,10 @@ def main():
         "/vp8": launch(PICTURE + ",format=I420 ! vp8enc deadline=1 keyframe-max-dist=25 ! rtpvp8pay name=pay0 pt=96"),
         "/vp9": launch(PICTURE + ",format=I420 ! vp9enc deadline=1 cpu-used=8 keyframe-max-dist=25 ! rtpvp9pay name=pay0 pt=96"),
     }
+    for name, sound in {"opus": "audio/x-raw,rate=48000 ! opusenc ! rtpopuspay pt=97",
+                        "pcma": "audio/x-raw,rate=8000,channels=1 ! alawenc ! rtppcmapay pt=8"}.items():
+        paths["/" + name] = launch(PICTURE + " ! " + X264 + " ! " + PAY + "-1"
+                                   " audiotestsrc is-live=true samplesperbuffer=160 ! audioresample ! " + sound + " name=pay1")
     paths["/udp"].set_protocols(GstRtsp.RTSPLowerTrans.UDP)
     paths["/tcp"].set_protocols(GstRtsp.RTSPLowerTrans.TCP)
     for path, factory in paths.items():
