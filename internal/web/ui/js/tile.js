@@ -44,7 +44,7 @@ export class Tile {
     this.#parts.video.muted = true; // a cloned element does not take it from its attribute everywhere
     this.#parts.video.setAttribute('aria-label', `Live picture of ${camera.id}`);
     this.#parts.name.textContent = camera.id;
-    this.view = new View({ ...context, camera: camera.id, audio: hasAudio(camera), video: this.#parts.video, changed: () => this.#show() });
+    this.view = new View({ ...context, camera: camera.id, video: this.#parts.video, changed: () => this.#show() });
     this.#parts.picture.onclick = () => { this.#parts.video.play().catch(() => {}); };
     this.#choice = this.#parts.choice.value = choices.get(camera.id);
     this.#parts.choice.onchange = ({ target }) => this.#choose(target.value);
@@ -60,7 +60,7 @@ export class Tile {
   update(camera) {
     const before = this.camera;
     this.camera = camera;
-    if (camera.state !== before.state || camera.codec !== before.codec || camera.audio?.codec !== before.audio?.codec) this.view.cameraChanged(hasAudio(camera));
+    if (camera.state !== before.state || camera.codec !== before.codec) this.view.cameraChanged();
     this.#offerSound();
     this.#offer();
     this.#show();
@@ -150,13 +150,13 @@ export class Tile {
     if (sound.hidden || sound.disabled) return;
     video.muted = !video.muted;
     sound.setAttribute('aria-pressed', String(!video.muted));
-    video.play().catch(() => {});
+    this.view.listen(!video.muted);
   }
 
   // offerSound shows the control where there is sound, or says why there is none though there should be.
   #offerSound() {
     const { sound } = this.#parts;
-    const has = hasAudio(this.camera), why = this.camera.audio_error?.detail;
+    const has = Boolean(this.camera.audio), why = this.camera.audio_error?.detail;
     sound.hidden = !has && !why;
     sound.disabled = !has;
     sound.textContent = has ? 'Sound' : 'No sound';
@@ -180,5 +180,3 @@ function element(name, text) {
   e.textContent = text;
   return e;
 }
-
-const hasAudio = (camera) => Boolean(camera.audio);

@@ -58,15 +58,14 @@ export class View {
   wanted = false;
   quality = 'auto';       // to ask the box for; off: connected, without media
 
-  #camera; #link; #clock; #video; #audio; #changed; #ice = () => [];
+  #camera; #link; #clock; #video; #audio = false; #changed; #ice = () => [];
   #pc = null; #id = ''; #shownBy = null; #old = null; #waiting = []; #early = [];
   #asked = ''; #opened = 0; #progress = 0; #brokenAt = 0; #failures = 0; #retry = 0;
   #codeAt = 0; #codeMisses = 0;
 
   /** ice gives the ICE servers to use now; changed is called when state or text change. */
-  constructor({ camera, audio, link, clock, video, ice, changed }) {
+  constructor({ camera, link, clock, video, ice, changed }) {
     this.#camera = camera;
-    this.#audio = audio;
     this.#link = link;
     this.#clock = clock;
     this.#video = video;
@@ -121,11 +120,20 @@ export class View {
     this.#set('off', '');
   }
 
-  /** The camera's state, codec or sound changed: what was refused may be possible now. */
-  cameraChanged(audio) {
-    const more = audio && !this.#audio; // than the connection was opened for
-    this.#audio = audio;
-    if (this.wanted && (more || this.state === 'refused' || this.#retry)) this.#again(0);
+  /** The camera's state or codec changed: what was refused may be possible now. */
+  cameraChanged() {
+    if (this.wanted && (this.state === 'refused' || this.#retry)) this.#again(0);
+  }
+
+  /**
+   * Has the sound come too, or not any more, over a new connection; the picture
+   * stays. Sound that nobody hears would cost bits, and delay: browsers let
+   * the picture wait for it.
+   */
+  listen(is) {
+    if (is === this.#audio) return;
+    this.#audio = is;
+    this.open();
   }
 
   /** The box lost its link to the page, or has a new one (which knows nothing of older views). */
