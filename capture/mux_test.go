@@ -93,14 +93,18 @@ func TestMuxWaitsForPictures(t *testing.T) {
 	supervised(t, src, func(c *capture.Camera, s *sink) {
 		synctest.Wait()
 		st := c.State()
+		s.mu.Lock()
 		if st.Sound != (capture.SoundFault{Code: capture.CodeCodec, Reason: "AAC"}) || len(st.Faults) != 1 || len(s.frames) != 0 {
 			t.Errorf("sound %+v, faults %+v, %d frames", st.Sound, st.Faults, len(s.frames))
 		}
 		if len(s.described) != 1 || len(s.described[0]) != 3 {
 			t.Errorf("described %+v", s.described)
 		}
+		s.mu.Unlock()
 		time.Sleep(time.Second)
 		synctest.Wait()
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		if st = c.State(); st.Sound != (capture.SoundFault{}) || len(s.frames) != 1 || s.frames[0].Track != 2 {
 			t.Errorf("sound %+v, frames %+v", st.Sound, s.frames)
 		}

@@ -63,7 +63,7 @@ func pickSound(desc *description.Session) (*description.Media, format.Format, ca
 			if track, ok := soundTrack(f); ok {
 				return m, f, track, nil
 			}
-			if name := fmt.Sprintf("%.40s", f.Codec()); !slices.Contains(names, name) {
+			if name := soundName(f); !slices.Contains(names, name) {
 				names = append(names, name)
 			}
 		}
@@ -73,6 +73,18 @@ func pickSound(desc *description.Session) (*description.Media, format.Format, ca
 	}
 	return nil, nil, capture.Track{}, capture.Errorf(capture.CodeCodec,
 		"the camera's sound is %s, which is not forwarded: set it to Opus or G.711", strings.Join(names, ", "))
+}
+
+// soundName names a format for people.
+func soundName(f format.Format) string {
+	name, rest, _ := strings.Cut(f.RTPMap(), "/")
+	switch strings.ToLower(name) {
+	case "":
+		return fmt.Sprintf("payload type %d", f.PayloadType())
+	case "mpeg4-generic", "mp4a-latm": // RFC 3640, RFC 6416
+		return "AAC"
+	}
+	return fmt.Sprintf("%.40s at %.20s Hz", name, rest)
 }
 
 // soundTrack describes a format that viewers decode.

@@ -83,9 +83,9 @@ func TestSound(t *testing.T) {
 		"PCMU":            {"a=rtpmap:97 PCMU/8000\r\n", 160, g711(capture.PCMU), 1, "", ""},
 		"PCMA":            {"a=rtpmap:97 PCMA/8000\r\n", 160, g711(capture.PCMA), 1, "", ""},
 		"long PCMA":       {"a=rtpmap:97 PCMA/8000\r\n", 1400, g711(capture.PCMA), 2, "", ""},
-		"wide PCMA":       {"a=rtpmap:97 PCMA/16000\r\n", 160, capture.Track{}, 0, capture.CodeCodec, "G711"},
+		"wide PCMA":       {"a=rtpmap:97 PCMA/16000\r\n", 160, capture.Track{}, 0, capture.CodeCodec, "PCMA at 16000 Hz"},
 		"AAC": {"a=rtpmap:97 mpeg4-generic/48000/2\r\na=fmtp:97 streamtype=5;mode=AAC-hbr;sizelength=13;indexlength=3;indexdeltalength=3;config=1190\r\n",
-			100, capture.Track{}, 0, capture.CodeCodec, "MPEG-4 Audio"},
+			100, capture.Track{}, 0, capture.CodeCodec, "AAC"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			const n = 50
