@@ -2,8 +2,9 @@
 // in real time.
 //
 // It reads byte streams of H.264 and H.265 (annex B of either), MP4 with a
-// track of H.264, H.265, VP8, VP9 or AV1 (ISO/IEC 14496-12 and -15, fragmented
-// or not) and IVF with VP8, VP9 or AV1. What a file is, is told by its content. Samples are read from disk one at a
+// track of H.264, H.265, VP8, VP9 or AV1 and one of Opus (ISO/IEC 14496-12 and
+// -15, fragmented or not) and IVF with VP8, VP9 or AV1. What a file is, is told
+// by its content. Samples are read from disk one at a
 // time; memory holds one sample and, for MP4, an index of 24 bytes a sample.
 package file
 
@@ -35,6 +36,7 @@ const (
 type Source struct {
 	path string
 	fps  float64 // where the file does not say
+	loud bool    // with sound
 	log  *slog.Logger
 }
 
@@ -57,7 +59,7 @@ func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
 	if path == "" || strings.ContainsRune(path, 0) {
 		return nil, errors.New("source: file: without a path")
 	}
-	return &Source{path: path, fps: float64(cfg.Video.FPS), log: log}, nil
+	return &Source{path: path, fps: float64(cfg.Video.FPS), loud: cfg.Audio.Enabled, log: log}, nil
 }
 
 // Keyframe does nothing: a recording has its keyframes where they are.
@@ -89,6 +91,14 @@ func (s *Source) run(ctx context.Context, sink capture.Sink) error {
 	p, err := newPlayer(r, sink)
 	if err != nil {
 		return err
+	}
+	if s.loud {
+		if p.sound, err = newSound(f, size, r); err != nil {
+			noSound, _ := sink.(capture.SoundSink)
+			if noSound != nil {
+				noSound.SoundFailed(err)
+			}
+		}
 	}
 	return p.run(ctx)
 }

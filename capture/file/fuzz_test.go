@@ -48,6 +48,15 @@ func FuzzReader(f *testing.F) {
 			fileFault(t, err)
 			return
 		}
+		if sound, err := newSound(bytes.NewReader(b), int64(len(b)), r); err == nil {
+			for _, ok := sound.due(); ok && err == nil; _, ok = sound.due() {
+				if _, err = sound.packet(); err != nil {
+					fileFault(t, err)
+				}
+			}
+		} else if capture.CodeOf(err) != capture.CodeNotFound {
+			fileFault(t, err)
+		}
 		p, err := newPlayer(r, discard{t})
 		if err != nil {
 			fileFault(t, err)

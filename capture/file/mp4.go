@@ -26,6 +26,7 @@ type place struct {
 type mp4 struct {
 	f         io.ReaderAt
 	size      int64
+	handler   string // of the track: vide or soun
 	id        uint32
 	timescale uint32 // units a second
 	kind      capture.Codec
@@ -112,7 +113,12 @@ func (b box) path(kinds ...string) (box, error) {
 }
 
 func newMP4(f io.ReaderAt, size int64) (*mp4, error) {
-	r := &mp4{f: f, size: size}
+	r := &mp4{f: f, size: size, handler: "vide"}
+	return r, r.load()
+}
+
+// load reads the index of the first track that is looked for.
+func (r *mp4) load() error {
 	var clock int64 // of a fragmented track, where a fragment does not say
 	err := r.topLevel(func(b box) error {
 		switch b.kind {
@@ -130,19 +136,19 @@ func newMP4(f io.ReaderAt, size int64) (*mp4, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if r.timescale == 0 {
-		return nil, broken(0, "no moov box: the recording was not finished")
+		return broken(0, "no moov box: the recording was not finished")
 	}
 	if len(r.index) == 0 {
-		return nil, broken(0, "the track has no samples")
+		return broken(0, "the track has no samples")
 	}
 	if err := r.check(); err != nil {
-		return nil, err
+		return err
 	}
 	r.buf = nil
-	return r, nil
+	return nil
 }
 
 // topLevel reads the boxes that hold no media.

@@ -23,6 +23,9 @@ func (r *mp4) moov(b box) error {
 	if err != nil {
 		return err
 	}
+	if r.timescale == 0 && r.handler == "soun" {
+		return noSound(others)
+	}
 	if r.timescale == 0 {
 		return capture.Errorf(capture.CodeCodec, "no track of H.264, H.265, VP8, VP9 or AV1; the file holds %q", others)
 	}
@@ -47,7 +50,7 @@ func (r *mp4) trak(b box) (other string, err error) {
 	if len(hdlr.body) < 12 {
 		return "", hdlr.fault("too short")
 	}
-	if kind := string(hdlr.body[8:12]); kind != "vide" {
+	if kind := string(hdlr.body[8:12]); kind != r.handler {
 		return kind, nil
 	}
 	stbl, err := mdia.path("minf", "stbl")
@@ -104,6 +107,9 @@ func (r *mp4) stsd(stbl box) (other string, err error) {
 	}
 	if entry.kind == "" {
 		return "", stsd.fault("no entry")
+	}
+	if r.handler == "soun" {
+		return r.soundEntry(entry), nil
 	}
 	return r.entry(entry)
 }

@@ -17,6 +17,7 @@ type player struct {
 	frame capture.Frame
 
 	described capture.Track
+	sound     *soundTrack // nil: none
 
 	base  int64     // where this turn of the file begins
 	start time.Time // when time 0 was, or would have been
@@ -46,6 +47,9 @@ func (p *player) run(ctx context.Context) error {
 		if err := p.r.rewind(); err != nil {
 			return err
 		}
+		if p.sound != nil {
+			_ = p.sound.rewind() // nil: the index is in memory
+		}
 	}
 }
 
@@ -61,7 +65,8 @@ func (p *player) turn(ctx context.Context, timer *time.Timer) (int64, error) {
 			return 0, capture.Errorf(capture.CodeMedia, "no pictures")
 		}
 		if errors.Is(err, io.EOF) {
-			return last + step, nil
+			err := p.speak(last+step-soundStep+1, func(at int64) error { return p.wait(ctx, timer, at) })
+			return last + step, err
 		}
 		if err != nil {
 			return 0, err
@@ -70,6 +75,9 @@ func (p *player) turn(ctx context.Context, timer *time.Timer) (int64, error) {
 			step = s.at - last
 		}
 		last = s.at
+		if err := p.speak(s.at, func(at int64) error { return p.wait(ctx, timer, at) }); err != nil {
+			return 0, err
+		}
 		if err := p.wait(ctx, timer, p.base+s.at); err != nil {
 			return 0, err
 		}
@@ -137,10 +145,10 @@ func (p *player) send(s sample) error {
 	}
 	if track != p.described {
 		p.described = track
-		p.sink.Describe([]capture.Track{track})
+		p.sink.Describe(p.tracks(track))
 	}
 	p.frame.RTPTime = uint32(p.base + s.at)
-	p.frame.Captured = time.Now()
+	p.frame.Captured = p.start.Add(duration(p.base + s.at))
 	p.sink.Frame(&p.frame)
 	return nil
 }

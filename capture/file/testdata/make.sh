@@ -11,6 +11,9 @@ ffmpeg $src $x264 -movflags +faststart -video_track_timescale 12345 faststart.mp
 ffmpeg $src $x264 -movflags frag_keyframe+empty_moov+default_base_moof fragmented.mp4
 ffmpeg $src $x264 -movflags frag_keyframe+empty_moov fragmented-base.mp4
 ffmpeg $src -f lavfi -i anullsrc=d=1 $x264 -c:a pcm_mulaw -ar 8000 -ac 1 -f mov sound.mov
+tone="-f lavfi -i sine=frequency=1000:sample_rate=48000:duration=1"
+ffmpeg $src $tone $x264 -c:a libopus -b:a 24k -ac 1 opus.mp4
+ffmpeg $src $tone $x264 -c:a libopus -b:a 24k -ac 1 -movflags frag_keyframe+empty_moov+default_base_moof opus-fragmented.mp4
 ffmpeg $src $flags -c:v libx264 -crf 40 -bf 2 -g 10 bframes.mp4
 ffmpeg $src $flags -c:v libx264 -crf 40 -bf 2 -g 10 bframes.h264
 ffmpeg $src $flags -c:v libx265 -x265-params log-level=none -crf 40 hevc.mp4
