@@ -69,7 +69,6 @@ type talker struct {
 	st     *forward.Stream
 	wanted [2]atomic.Bool
 	base   atomic.Uint32
-	silent atomic.Bool
 }
 
 const talkerDelay = 70 * time.Millisecond
@@ -84,19 +83,19 @@ func newTalker(t testing.TB, s *forward.SFU) *talker {
 		defer close(ended)
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
-		began := time.Now().Add(-talkerDelay)
-		for i := 0; ; i++ {
-			at := began.Add(time.Duration(i) * 20 * time.Millisecond)
+		began := time.Now()
+		for frames, last := 0, -1; ; frames++ {
+			i := max(last+1, int(time.Since(began)/(20*time.Millisecond))) // a busy machine leaves some out
+			last = i
+			at := began.Add(time.Duration(i)*20*time.Millisecond - talkerDelay)
 			ticks := uint32(i) + k.base.Load()
 			for layer := range k.wanted {
-				if i%2 == 0 {
-					key := k.wanted[layer].Swap(false) || i%100 == 0
+				if frames%2 == 0 {
+					key := k.wanted[layer].Swap(false) || frames%100 == 0
 					k.st.Frame(stamped(layer, at, ticks*1800, key, 3))
 				}
 			}
-			if !k.silent.Load() {
-				k.st.Frame(stamped(2, at, ticks*960, true, 1))
-			}
+			k.st.Frame(stamped(2, at, ticks*960, true, 1))
 			select {
 			case <-over:
 				return
@@ -260,10 +259,9 @@ func TestSoundFollowsQuality(t *testing.T) {
 
 	c.viewer.SetQuality(forward.Off)
 	sent := c.viewer.Stats().Packets
-	before := k.st.Stats()
 	eventually(t, "frames that nobody is sent", func() bool { return len(k.st.Stats().Viewers) == 1 && c.viewer.Stats().Bitrate == 0 })
 	if got := c.viewer.Stats().Packets; got > sent+4 {
-		t.Errorf("%d packets after off, %+v", got-sent, before)
+		t.Errorf("%d packets after off", got-sent)
 	}
 	c.viewer.SetQuality(forward.Auto)
 	back := time.Now().Add(-talkerDelay - 100*time.Millisecond)
