@@ -18,8 +18,8 @@ func TestDataChannelsAreNegotiated(t *testing.T) {
 		bundle      string
 	}{
 		{"last", offerHead + video + dataLine, true, "0 1"},
-		{"first", offerHead + dataLine + video, true, "1 0"},
-		{"between", offerHead + audioLine + "a=mid:a\r\n" + dataLine + video, true, "a 1 0"},
+		{"first", offerHead + dataLine + video, true, "0 1"},
+		{"between", offerHead + audioLine + "a=mid:a\r\n" + dataLine + video, true, "0 1 a"},
 		{"over TCP", edit("UDP/", "TCP/"), true, "0 1"},
 		{"any size", edit("size:262144", "size:0"), true, "0 1"},
 		{"no size", edit("a=max-message-size:262144\r\n", ""), true, "0 1"},
