@@ -62,12 +62,14 @@ type Track struct {
 // Frame is one access unit of a track (or one packet's worth of audio), cut
 // into RTP payloads.
 type Frame struct {
-	Track    int       // index into the tracks last described to the sink
-	RTPTime  uint32    // in the track's clock; any start, continuous while the source runs; the layers of one scene share one clock: what was seen at one moment has one time
-	Captured time.Time // wall clock when the scene was seen, or when the frame arrived if the camera does not say
-	Keyframe bool      // decodable without any frame before it (H.264: parameter sets included)
-	Lost     bool      // one or more frames before this one were lost on the way in
-	Payloads [][]byte  // in order, each 1..MaxPayload bytes, all but the last of equal size where the format allows; the RTP marker belongs to the last
+	Track       int       // index into the tracks last described to the sink
+	RTPTime     uint32    // in the track's clock; any start, continuous while the source runs; the layers of one scene share one clock: what was seen at one moment has one time
+	Captured    time.Time // wall clock when the scene was seen, or when the frame arrived if the camera does not say
+	Keyframe    bool      // decodable without any frame before it (H.264: parameter sets included)
+	Discardable bool      // no frame of this temporal layer or a lower one refers to it; false also where that is not known
+	Temporal    uint8     // temporal layer, where the encoder marks them: frames refer only to this one and lower ones; 0 is the base
+	Lost        bool      // one or more frames before this one were lost on the way in
+	Payloads    [][]byte  // in order, each 1..MaxPayload bytes, all but the last of equal size where the format allows; the RTP marker belongs to the last
 }
 
 // Sink takes what a source delivers. A source calls it from one goroutine at

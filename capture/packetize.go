@@ -22,13 +22,14 @@ func NewPacketizer(c Codec) (*Packetizer, error) {
 }
 
 // H264 cuts the NAL units of one access unit (RFC 6184, packetization mode 1)
-// and sets Payloads and Keyframe of dst, reusing dst.Payloads. The payloads
+// and sets Payloads, Keyframe and Discardable of dst, reusing dst.Payloads. The payloads
 // alias nalus and p's memory; both must stay as they are until the sink has
 // had the frame. Access unit delimiters and filler are left out. An access
 // unit with nothing to send leaves Payloads empty.
 func (p *Packetizer) H264(nalus [][]byte, dst *Frame) {
 	dst.Payloads, p.buf = dst.Payloads[:0], p.buf[:0]
 	dst.Keyframe = H264IsKeyframe(nalus)
+	p.depend(nalus, dst)
 	small := p.nalus[:0] // parameter sets and SEI that wait for the next aggregate
 	size := 1            // of that aggregate
 	for _, n := range nalus {
@@ -124,8 +125,8 @@ func (p *Packetizer) take(n int) []byte {
 	return p.buf[at : at+n : at+n]
 }
 
-// Unit cuts one access unit and sets Payloads and Keyframe of dst, reusing
-// dst.Payloads: the NAL units of H.264 or H.265, the one frame of VP8 or VP9,
+// Unit cuts one access unit and sets Payloads, Keyframe, Discardable and
+// Temporal of dst, reusing dst.Payloads: the NAL units of H.264 or H.265, the one frame of VP8 or VP9,
 // the OBUs of an AV1 temporal unit, or one packet's worth of sound. The
 // payloads alias unit and p's memory. A unit with nothing to send leaves
 // Payloads empty; one that makes no sense is an error with [CodeProtocol].
@@ -134,6 +135,7 @@ func (p *Packetizer) Unit(unit [][]byte, dst *Frame) error {
 	switch p.codec {
 	case H264:
 		p.H264(unit, dst)
+		return nil
 	case H265:
 		p.H265(unit, dst)
 	case AV1:
@@ -144,8 +146,11 @@ func (p *Packetizer) Unit(unit [][]byte, dst *Frame) error {
 		if len(unit) != 1 || len(unit[0]) == 0 {
 			return Errorf(CodeProtocol, "%s: empty unit", p.codec)
 		}
-		return p.single(unit[0], dst)
+		if err := p.single(unit[0], dst); err != nil {
+			return err
+		}
 	}
+	p.depend(unit, dst)
 	return nil
 }
 
