@@ -39,6 +39,10 @@ const (
 	silenceRR   = 6 * time.Second // the same without transport-wide feedback: RFC 3550 §6.2 allows 5 s between reports
 	silenceStep = 500 * time.Millisecond
 	silenceBeta = 0.8
+
+	fullQueue = 150 * time.Millisecond // that stands: the path is full
+	fullLoss  = 0.05                   // above what the path always loses
+	fullFor   = time.Minute            // a path found full is treated with care
 )
 
 // Kind is what a packet is sent for.
@@ -87,6 +91,7 @@ type Estimator struct {
 	lastDelay   time.Duration
 	rtt         time.Duration // least of the last feedbacks, of the control loop rather than the path
 	rtts        lowest
+	roundTrip   lowest        // of the path
 	twcc        time.Duration // last feedback; 0 none yet
 	any         bool          // some feedback or report came
 
@@ -120,6 +125,7 @@ func New(c Config) (*Estimator, error) {
 	e.probe.budget = budgetMost
 	e.base.span, e.floor.span, e.unexplained.span = 15*time.Second, 120*time.Millisecond, 120*time.Millisecond
 	e.rtts.span = 2 * time.Second
+	e.roundTrip.span = 15 * time.Second
 	e.reports.rtts.span = 15 * time.Second
 	return e, nil
 }
@@ -164,16 +170,21 @@ func (e *Estimator) Sent(now time.Time, size int, kind Kind) (seq uint16) {
 
 // silence lowers the rate when packets are on the way and nothing comes back.
 func (e *Estimator) silence(t time.Duration) {
-	limit := silenceRR
-	if e.twcc > 0 {
-		limit = max(silenceTWCC, 3*e.rtt)
-	}
-	if !e.expects || t-e.waiting < limit || t-e.decayed < silenceStep {
+	if !e.silent(t) || t-e.decayed < silenceStep {
 		return
 	}
 	e.decayed = t
 	e.rate = max(e.rate*silenceBeta, e.config.Min)
 	e.proven = min(e.proven, e.rate)
+}
+
+// silent says that packets are on the way and nothing comes back.
+func (e *Estimator) silent(t time.Duration) bool {
+	limit := silenceRR
+	if e.twcc > 0 {
+		limit = max(silenceTWCC, 3*e.rtt)
+	}
+	return e.expects && t-e.waiting >= limit
 }
 
 // heard notes that the viewer answers.
@@ -197,6 +208,33 @@ func (e *Estimator) Delayed() bool { return e.delayed }
 // Queue is how long the queue in the path is that did not empty lately, as far
 // as the one-way delay shows: a packet that is sent now arrives later by this.
 func (e *Estimator) Queue() time.Duration { return e.standing() }
+
+// Full says that the path takes no more than it is sent, as far as is known:
+// a queue stands in it, it loses more than it always does, or nothing comes
+// back.
+func (e *Estimator) Full(now time.Time) bool {
+	t := e.clock(now)
+	return e.standing() > fullQueue || e.loss.smooth-e.loss.inherent > fullLoss || e.silent(t)
+}
+
+// Backlog is how long the path takes, at the estimate, to deliver what was sent
+// and is not told of, less the round trip: when the queue that this makes will
+// have drained. In quiet times it is about the time between feedbacks.
+func (e *Estimator) Backlog() time.Duration {
+	bytes := 0
+	for seq := max(e.told, e.history.oldest); seq < e.history.next; seq++ {
+		bytes += int(e.history.at(seq).size)
+	}
+	least, _ := e.roundTrip.value()
+	return max(0, time.Duration(float64(bytes)*8/e.Estimate()*float64(time.Second))-least)
+}
+
+// Narrow says that the path was found full in the last minute: a burst of much
+// more than the estimate will fill its queue.
+func (e *Estimator) Narrow(now time.Time) bool {
+	t := e.clock(now)
+	return e.cut > 0 && t-e.cut < fullFor || e.silent(t)
+}
 
 // Want says what the viewer would be sent, in bits/s, if the path took it.
 // Probe stays quiet while the estimate covers that.

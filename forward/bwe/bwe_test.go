@@ -410,3 +410,35 @@ func TestClockJumpRestarts(t *testing.T) {
 		}
 	}
 }
+
+// A path that falls to a fraction of what is sent shows it within the first
+// frames, of which too few arrive for a trend; and what is on the way says when
+// its queue will be empty.
+func TestFallIsSeenWithinAFrame(t *testing.T) {
+	const fall = 10 * time.Second
+	s := simulate(t, standard, path{base: near, limit: 1e9, rate: func(t time.Duration) float64 {
+		if t < fall {
+			return 10e6
+		}
+		return 300e3
+	}}, camera(highLayer))
+	s.source.want = 0
+	s.run(fall)
+	if s.e.Full(s.at(s.now)) || s.e.Narrow(s.at(s.now)) || s.e.Backlog() > 150*time.Millisecond {
+		t.Errorf("wide: full %v, narrow %v, backlog %v", s.e.Full(s.at(s.now)), s.e.Narrow(s.at(s.now)), s.e.Backlog())
+	}
+	s.run(500 * time.Millisecond)
+	if e := s.e.Estimate(); e > 400e3 {
+		t.Errorf("%.0f bit/s half a second after the fall", e)
+	}
+	s.run(100 * time.Millisecond)
+	drains := time.Duration(s.queued * 8 / 300e3 * float64(time.Second))
+	if got := s.e.Backlog(); got < drains/2 || got > drains*3/2 || !s.e.Full(s.at(s.now)) || !s.e.Narrow(s.at(s.now)) {
+		t.Errorf("the queue drains in %v, said %v; full %v", drains, got, s.e.Full(s.at(s.now)))
+	}
+	s.pause = func(time.Duration) bool { return true }
+	s.run(drains + time.Second)
+	if got := s.e.Backlog(); got > 150*time.Millisecond {
+		t.Errorf("the queue is empty, said %v", got)
+	}
+}

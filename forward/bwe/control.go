@@ -51,13 +51,16 @@ func (e *Estimator) control(t time.Duration) {
 }
 
 // overused: the unexplained delay grows, and its floor is up. A large queue that
-// grew at once need not wait for the trend to show. A small one is left for a
+// grew at once, within a frame even, need not wait for the trend to show. A small one is left for a
 // moment to those who share the bottleneck and raised their rate just before.
 func (e *Estimator) overused(t time.Duration) bool {
 	queue, _ := e.unexplained.value()
 	queue -= e.trend.noise
 	if e.trend.last > 0 && queue > standHigh && e.trend.rise() > riseHigh {
 		return true
+	}
+	if queue > standHigh && e.group.stretch() > riseHigh {
+		return true // one frame shows it
 	}
 	if e.trend.use != over || queue <= standLeast {
 		e.overSince = 0

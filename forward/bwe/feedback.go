@@ -284,6 +284,7 @@ func (e *Estimator) restart() {
 func (e *Estimator) end(r *report) {
 	if r.newest >= 0 {
 		e.rtts.add(r.now, r.newest)
+		e.roundTrip.add(r.now, r.newest)
 		e.rtt, _ = e.rtts.value()
 	}
 	e.told = max(e.told, min(r.seq, e.history.next))

@@ -13,6 +13,7 @@ const (
 	trendLen   = 20 // groups
 	trendSpan  = time.Second
 	trendLeast = 5
+	trendMost  = 4 * time.Second // for so many groups
 	smoothing  = 0.9
 	gain       = 4.0
 	gainMost   = 60
@@ -34,6 +35,7 @@ type group struct {
 	first, last   time.Duration // sent
 	begin, arrive time.Duration // arrived
 	queued        time.Duration // of the last packet, in the virtual queue
+	before        time.Duration // of the first
 
 	held bool // the one before
 	prev struct{ last, arrive, queued time.Duration }
@@ -65,8 +67,14 @@ func (g *group) add(sent, arrive, queued time.Duration) (d gap, ok bool) {
 		}
 		g.held, g.prev.last, g.prev.arrive, g.prev.queued = true, g.last, g.arrive, g.queued
 	}
-	g.open, g.first, g.last, g.begin, g.arrive, g.queued = true, sent, sent, arrive, arrive, queued
+	g.open, g.first, g.last, g.begin, g.arrive, g.queued, g.before = true, sent, sent, arrive, arrive, queued, queued
 	return d, ok
+}
+
+// stretch is how much longer the open group takes to arrive than it took to be
+// sent and than the virtual queue explains.
+func (g *group) stretch() time.Duration {
+	return (g.arrive - g.begin) - (g.last - g.first) - (g.queued - g.before)
 }
 
 // burst: packets that were held up on the way and arrive at once belong together.
@@ -130,7 +138,11 @@ func (t *trend) add(d gap) {
 // slope is the least-squares slope of the smoothed delay, ms a ms.
 func (t *trend) slope(newest time.Duration) (float64, bool) {
 	var n, sx, sy float64
-	least := ms(newest - t.origin - trendSpan)
+	span := trendSpan
+	if t.n >= trendLeast { // large frames on a slow path: few groups a second
+		span = max(span, min(newest-t.arrive[(t.head+trendLen-trendLeast+1)%trendLen], trendMost))
+	}
+	least := ms(newest - t.origin - span)
 	for i := range t.n {
 		if j := (t.head + trendLen - i) % trendLen; t.x[j] >= least {
 			n, sx, sy = n+1, sx+t.x[j], sy+t.y[j]
