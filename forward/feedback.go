@@ -137,10 +137,12 @@ func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
 			if r.ssrc == l.ssrc && r.seq == seq && now.UnixNano()-r.at < int64(gap) {
 				return true
 			}
-			if spent = !v.budget.take(now, v.counts.Packets); spent {
+			if spent = !v.mayResend(l, now) || !v.budget.take(now, v.counts.Packets); spent {
 				return false
 			}
+			size := len(b.buf)
 			if l.resend(seq, b) {
+				l.pacer.credit -= float64(len(b.buf) - size)
 				*r = resent{ssrc: l.ssrc, seq: seq, at: now.UnixNano()}
 			}
 			return true

@@ -27,6 +27,15 @@ func bareViewer(t testing.TB) (*Viewer, *ring) {
 	return v, st.feeds[0].ring
 }
 
+// numberPackets has a bare viewer's packets numbered and its path measured, as
+// if it had offered the extension under an id.
+func numberPackets(v *Viewer, id uint8) {
+	v.offer = &offer{media: []offeredMedia{{kind: "video", ids: extensions{number: id}}}}
+	v.chosen[0].feedback = []string{"nack", "transport-cc"}
+	v.measure()
+	v.layOut()
+}
+
 func TestNACKIsBounded(t *testing.T) {
 	v, r := bareViewer(t)
 	fill(r, 0, 100, 200, testTime)

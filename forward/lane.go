@@ -67,8 +67,19 @@ type lane struct {
 	seq      uint64 // next extended sequence number
 	rtxSeq   uint16
 	tsOffset uint32
-	runs     [8]run // newest last
+	runs     [32]run // newest last
 	nruns    int
+	part     int // packets of frame next that were sent already
+
+	rung    int       // which frames are left out: see thin.go
+	broken  uint8     // frames of this rank and above refer to one that was left out
+	left    uint64    // frames that were
+	gap     bool      // frames were passed over since the last that was sent
+	keyAt   time.Time // no keyframe earlier
+	keyRate float64   // bits/s that keyframes may take, where nothing else is sent
+	thinned time.Time // when the rung was chosen last
+	thinner thinner
+	pacer   pacer
 
 	packets, octets uint32 // for the sender report
 	lastTime        uint32 // RTP time sent last
@@ -107,7 +118,7 @@ func newLane(rings []*ring, clockRate uint32, f format, now time.Time) *lane {
 	l := &lane{
 		rings: rings, rates: make([]float64, len(rings)), ring: rings[0], clockRate: clockRate, pt: f.pt, ssrc: rand.Uint32() | 1, since: now, waiting: true,
 		seq:      1<<16 | uint64(rand.Uint32()&0x7fff), // RFC 3711 §3.3.1: start low, or an early loss confuses the rollover counter
-		tsOffset: rand.Uint32(),
+		tsOffset: rand.Uint32(), broken: rankMost + 1,
 	}
 	l.layout, l.nacks = layOut(extensions{}), slices.Contains(f.feedback, "nack")
 	if f.hasRTX {
@@ -120,7 +131,7 @@ func newLane(rings []*ring, clockRate uint32, f format, now time.Time) *lane {
 // of about now; until then the old one goes on. It reports whether a keyframe
 // is waited for.
 func (l *lane) follow() (waiting bool) {
-	if l.want == l.layer {
+	if l.want == l.layer || l.part > 0 {
 		return false
 	}
 	r := l.rings[l.want]
@@ -147,8 +158,16 @@ func (l *lane) follow() (waiting bool) {
 // endRun notes where the current run ends.
 func (l *lane) endRun() {
 	if l.nruns > 0 && l.runs[l.nruns-1].before == 0 {
-		l.runs[l.nruns-1].before = l.next
+		l.runs[l.nruns-1].before = l.behind()
 	}
+}
+
+// behind is the number of the frame after the last of which a packet was sent.
+func (l *lane) behind() uint64 {
+	if l.part > 0 {
+		return l.next + 1
+	}
+	return l.next
 }
 
 // wait makes the lane go on at a keyframe newer than what it has sent.
@@ -210,6 +229,9 @@ func (l *lane) pick(now time.Time) (f frame, skipped uint64, ok bool) {
 	r := l.ring
 	newest := r.newestLocked()
 	if !l.waiting {
+		if !l.leaveOut(newest, now) {
+			return frame{}, 0, false
+		}
 		f, held := r.frameLocked(l.next)
 		if l.next > newest {
 			return frame{}, 0, false
@@ -221,7 +243,7 @@ func (l *lane) pick(now time.Time) (f frame, skipped uint64, ok bool) {
 	}
 	key, held := r.frameLocked(r.keyframe)
 	joins := !l.started || l.rejoins
-	if !held || !joins && key.number < l.next {
+	if !held || !joins && (key.number < l.next || !l.mayKey(now)) {
 		return frame{}, 0, false
 	}
 	last, _ := r.frameLocked(newest)
@@ -259,22 +281,34 @@ func (l *lane) startAt(key, last frame) {
 		s.offset += uint32(late)
 		s.time += uint32(late)
 	}
+	l.addRun(run{seq: l.seq, packet: key.first, ring: l.ring, stamp: s})
+	l.next, l.part, l.burst, l.waiting, l.started, l.rejoins = key.number, 0, last.number, false, true, false
+	l.reported = false
+}
+
+func (l *lane) addRun(r run) {
 	if l.nruns == len(l.runs) {
 		copy(l.runs[:], l.runs[1:])
 		l.nruns--
 	}
-	l.runs[l.nruns] = run{seq: l.seq, packet: key.first, ring: l.ring, stamp: s}
+	l.runs[l.nruns] = r
 	l.nruns++
-	l.next, l.burst, l.waiting, l.started, l.rejoins = key.number, last.number, false, true, false
-	l.reported = false
+	l.gap = false
 }
 
-// build appends the frame's packets to b, to be protected, and moves on. The
-// caller holds the ring's lock.
-func (l *lane) build(f frame, b *batch) {
+// build appends what is left of the frame's packets to b, to be protected,
+// and moves on to the next. The caller holds the ring's lock.
+func (l *lane) build(f frame, b *batch) { l.buildTo(f, f.count, b) }
+
+// buildTo is build, but with the packets before the one with index end only.
+func (l *lane) buildTo(f frame, end int, b *batch) {
+	l.resume(f)
+	if f.keyframe {
+		l.broken = rankMost + 1
+	}
 	stamp := &l.runs[l.nruns-1].stamp
 	h := header{pt: l.pt, time: stamp.of(f), ssrc: l.ssrc, captured: ntp(f.captured)}
-	for i := range f.count {
+	for i := l.part; i < end; i++ {
 		payload := l.ring.payloadLocked(f.first + uint64(i))
 		h.seq, h.marker = uint16(l.seq), l.marks(f, f.first+uint64(i))
 		b.buf = l.appendHeader(b.buf, &h, len(payload))
@@ -285,7 +319,10 @@ func (l *lane) build(f frame, b *batch) {
 		l.octets += uint32(len(payload))
 	}
 	b.key = f.keyframe && !l.ring.audio
-	l.next++
+	l.part = end
+	if end == f.count {
+		l.next, l.part = l.next+1, 0
+	}
 	l.lastTime, l.lastCaptured, l.seen = h.time, f.captured, f.rtpTime+stamp.offset
 }
 
@@ -322,7 +359,7 @@ func (l *lane) resend(wire uint16, b *batch) bool {
 	run := &l.runs[i]
 	before := run.before
 	if before == 0 {
-		before = l.next
+		before = l.behind()
 	}
 	run.ring.mu.RLock()
 	defer run.ring.mu.RUnlock()

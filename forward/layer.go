@@ -30,6 +30,7 @@ type chooser struct {
 	patience time.Duration // of the next step up; 0: upAfter
 	enough   time.Time     // since when the estimate suffices for a step up; zero: it does not
 	stepped  time.Time     // when the last step up was made
+	margin   float64       // in place of upMargin; 0: that
 }
 
 // next chooses among layers, best first, whose rates are in bits/s; a rate of
@@ -69,6 +70,9 @@ func (c *chooser) next(now time.Time, quality Quality, current int, rates []floa
 	if keep := fits(downMargin); keep > current {
 		c.down(now)
 		return keep
+	}
+	if c.margin > 0 {
+		return c.up(now, current, fits(c.margin), rates)
 	}
 	return c.up(now, current, fits(upMargin), rates)
 }

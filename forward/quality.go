@@ -46,7 +46,7 @@ func (v *Viewer) needs(r *ring) bool {
 // what its path takes; v.mu is held.
 func (v *Viewer) chooseLayers(now time.Time) {
 	for _, l := range v.lanes {
-		if len(l.rings) < 2 {
+		if len(l.rings) < 2 && v.bandwidth == nil || l.ring.audio {
 			continue
 		}
 		for i, r := range l.rings {
@@ -57,10 +57,15 @@ func (v *Viewer) chooseLayers(now time.Time) {
 			l.rates[i] = bits
 		}
 		v.sfu.budget.afford(l)
-		if want := l.chooser.next(now, v.quality, l.want, l.rates, v.forPictures()); want != l.want {
+		takes := v.forPictures()
+		if l.rung != rungAll && l.rates[l.want] > 0 {
+			takes = min(takes, l.rates[l.want]) // no better layer before this one is sent in full
+		}
+		if want := l.chooser.next(now, v.quality, l.want, l.rates, takes); want != l.want {
 			l.why = v.why(l)
 			l.want, l.wanted = want, now
 		}
+		v.thin(l, now)
 		v.want(l)
 	}
 	v.bookLayers()
@@ -76,19 +81,18 @@ const (
 )
 
 // measure has packets numbered and the path estimated from what the viewer
-// says of them, where it does, and where that serves to choose layers; before
-// run. A lane whose packets may be sent again just as they were is not
+// says of them, where it does so of the picture's; before run. A lane whose packets may be sent again just as they were is not
 // numbered: a packet must not differ from itself.
 func (v *Viewer) measure() {
 	numbered := func(i int) bool {
 		c, l := v.chosen[i], v.lanes[i]
 		return v.offer.media[c.media].ids.number != 0 && slices.Contains(c.feedback, "transport-cc") && (l.rtxPT != 0 || !l.nacks)
 	}
-	chooses := false
+	pictures := false
 	for i, l := range v.lanes {
-		chooses = chooses || len(l.rings) > 1 && l.rtxPT != 0 && numbered(i)
+		pictures = pictures || !l.ring.audio && l.rtxPT != 0 && numbered(i)
 	}
-	if !chooses {
+	if !pictures {
 		return
 	}
 	e, err := bwe.New(bwe.Config{Min: leastEstimate, Start: firstEstimate, Max: mostEstimate})
@@ -138,7 +142,9 @@ func (v *Viewer) want(l *lane) {
 		return
 	}
 	bits := l.rates[l.layer]
-	if v.quality == Auto {
+	if l.rung != rungAll {
+		bits *= upMargin
+	} else if v.quality == Auto {
 		for i := l.want - 1; i >= 0; i-- {
 			if l.rates[i] > 0 {
 				bits = l.rates[i] * upMargin

@@ -31,6 +31,8 @@ type ring struct {
 	restart  bool   // the source began anew: its RTP time may have, too
 	deaf     int    // > 0: the camera does not make a keyframe when asked
 	rate     ringRate
+	ranks    ranks
+	layered  bool // it has temporal layers: the next may refer to what is discardable
 }
 
 // ringRate is what a track delivers while it does.
@@ -84,7 +86,10 @@ type frame struct {
 	number   uint64
 	first    uint64 // number of its first packet
 	count    int
-	bytes    int // payload bytes since the newest keyframe, this frame included
+	bytes    int   // payload bytes since the newest keyframe, this frame included
+	size     int   // payload bytes
+	rank     uint8 // how much depends on it: see rankOf
+	free     bool  // nothing at all refers to it
 	rtpTime  uint32
 	keyframe bool
 	captured time.Time // wall clock
@@ -108,6 +113,8 @@ func (r *ring) write(f *capture.Frame, now time.Time) bool {
 	if !e.keyframe && r.next > 1 {
 		e.bytes = r.frames[(r.next-1)%ringFrames].bytes
 	}
+	r.layered = r.layered || f.Temporal > 0
+	e.rank, e.free = rankOf(f), f.Discardable && !r.layered
 	for _, p := range f.Payloads {
 		slot := &r.packets[r.packet%ringPackets]
 		if cap(*slot) < len(p) {
@@ -115,23 +122,18 @@ func (r *ring) write(f *capture.Frame, now time.Time) bool {
 			*slot = make([]byte, 0, roundUp(len(p)))
 		}
 		*slot = append((*slot)[:0], p...)
-		e.bytes += len(p)
+		e.size += len(p)
 		r.packet++
 	}
-	r.rate.add(sizeOf(f), now)
+	e.bytes += e.size
+	r.rate.add(e.size, now)
+	r.ranks.add(e)
 	r.frames[r.next%ringFrames] = e
 	if e.keyframe {
 		r.keyframe = r.next
 	}
 	r.next++
 	return true
-}
-
-func sizeOf(f *capture.Frame) (n int) {
-	for _, p := range f.Payloads {
-		n += len(p)
-	}
-	return n
 }
 
 // roundUp keeps a slot's buffer from being made anew for each slightly larger

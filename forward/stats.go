@@ -10,6 +10,7 @@ import (
 // Why frames are not sent to a viewer.
 const (
 	dropBehind   = "behind"    // the viewer skipped to a keyframe
+	dropNarrow   = "narrow"    // left out: the viewer's path takes less
 	dropSocket   = "socket"    // the kernel took only a part, or nothing
 	dropTooLarge = "too_large" // larger than half the ring
 )
@@ -123,7 +124,7 @@ type Stats struct {
 	NACKs       uint64            // packets asked for again
 	RTX         uint64            // packets sent again
 	PLIs        uint64            // PLI and FIR received
-	Dropped     map[string]uint64 // frames not sent to a viewer, by reason: behind, socket, too_large
+	Dropped     map[string]uint64 // frames not sent to a viewer, by reason: behind, narrow, socket, too_large
 	Data        map[string]uint64 // messages sent on data channels, by channel: meta, events
 	DataDropped map[string]uint64 // records not sent, by reason: thinned, behind
 	DataCuts    uint64            // viewers that lost their data channels
@@ -187,5 +188,6 @@ type ViewerStats struct {
 	PLIs     uint64        // PLI and FIR received
 	Queued   time.Duration // that the oldest frame has waited for the path (ICE-TCP)
 	Skipped  uint64        // frames skipped because the viewer was behind
+	Thinned  uint64        // frames left out because the path takes less
 	Join     time.Duration // offer → first keyframe sent; 0 before
 }

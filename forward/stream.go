@@ -213,6 +213,9 @@ func (st *Stream) run(ctx context.Context) {
 			return
 		case <-st.first.wake:
 		case <-next.C:
+		case <-st.first.slow.timer.C:
+			st.first.servePaced(time.Now())
+			continue
 		}
 		now := time.Now()
 		viewers := c.muster(now)

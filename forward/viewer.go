@@ -75,6 +75,7 @@ type Viewer struct {
 	heard     bool           // feedback of it came
 	at        time.Time      // when the packets that are being built leave
 	kind      bwe.Kind       // what they are for
+	partial   bool           // a part of a frame is still to be sent
 	rate      rateMeter
 	work      uint64   // units that it has cost its worker
 	grade     grader   // of the path
@@ -225,12 +226,14 @@ func (v *Viewer) read(conn *ice.Conn, dtls io.Writer, keys <-chan *srtp.Context)
 }
 
 // pump sends every frame that is due; it never waits for the viewer. It
-// reports whether a lane waits for a keyframe.
-func (v *Viewer) pump(b *batch, now time.Time) (waiting bool) {
+// reports whether a lane waits for a keyframe, and whether there is a part of a
+// frame to be sent soon, before the next comes.
+func (v *Viewer) pump(b *batch, now time.Time) (waiting, partial bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.partial = false
 	if v.quality == Off {
-		return false
+		return false, false
 	}
 	v.chooseLayers(now)
 	v.at, v.kind = now, bwe.Media
@@ -241,10 +244,10 @@ func (v *Viewer) pump(b *batch, now time.Time) (waiting bool) {
 	}
 	v.reportNew(now)
 	v.probe(b, now)
-	return waiting
+	return waiting, v.partial
 }
 
-// pumpOne sends one frame of a lane. It reports whether there may be more.
+// pumpOne sends one frame of a lane, or a part of it. It reports whether there may be more.
 func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
 	remote := v.remote.Load()
 	if remote == nil && !v.queue.room(now) {
@@ -253,14 +256,29 @@ func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
 	if l.follow() {
 		v.stream.wantKeyframe(l.rings[l.want])
 	}
+	if l.wantsKey(now) {
+		v.stream.wantKeyframe(l.ring)
+	}
 	v.begin(b)
-	waited := l.waiting
+	waited, left, begun := l.waiting, l.left, l.part > 0
+	rate, most := v.paceRate(l, now)
 	l.ring.mu.RLock()
 	f, skipped, ok := l.pick(now)
-	if ok {
-		l.build(f, b)
+	end := f.count
+	if ok && rate > 0 {
+		end = l.pace(f, now, rate, most)
+	}
+	if ok && end > l.part {
+		if f.keyframe && l.part == 0 {
+			l.tookKey(f, now)
+		}
+		l.buildTo(f, end, b)
 	}
 	l.ring.mu.RUnlock()
+	if l.left > left {
+		v.counts.Thinned += l.left - left
+		v.sfu.counters.drop(dropNarrow, l.left-left)
+	}
 	if skipped > 0 {
 		v.counts.Skipped += skipped
 		v.sfu.counters.drop(dropBehind, skipped)
@@ -274,10 +292,20 @@ func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
 	if !v.seal(b) {
 		return false
 	}
-	v.send(remote, b)
-	v.sent(l, f)
-	if f.number > l.burst { // what a joining viewer is caught up with is old, not late
-		v.sfu.delay.observe(time.Since(f.arrived))
+	if len(b.ends) > 0 {
+		v.send(remote, b)
+		if !begun {
+			v.sent(l, f)
+		}
+		// What a joining viewer is caught up with is old, not late; and what
+		// is sent in parts is late for the path, not for the box.
+		if rate == 0 && f.number > l.burst {
+			v.sfu.delay.observe(time.Since(f.arrived))
+		}
+	}
+	if end < f.count {
+		v.partial = true
+		return false
 	}
 	if v.counts.Join == 0 && f.keyframe && l == v.leading() {
 		v.counts.Join = time.Since(v.since)
@@ -289,7 +317,7 @@ func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
 // askFor asks for the keyframe that a lane waits for: when the wait begins,
 // and again while it lasts.
 func (v *Viewer) askFor(l *lane, begins bool, now time.Time) {
-	if !begins && now.Sub(l.since) < keyframePause && l.started {
+	if !begins && now.Sub(l.since) < keyframePause && l.started || !l.mayKey(now) {
 		return
 	}
 	v.stream.wantKeyframe(l.ring)

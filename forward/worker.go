@@ -20,11 +20,14 @@ type worker struct {
 	round   sync.Mutex // held for a round: viewers change workers between rounds
 	viewers []*Viewer  // in the order of service
 	out     batch      // scratch
+	slow    paced      // those of viewers to whom a part of a frame is still to be sent
 
 	busy atomic.Int64 // nanoseconds spent in rounds
 }
 
-func newWorker() *worker { return &worker{wake: make(chan struct{}, 1), stop: func() {}} }
+func newWorker() *worker {
+	return &worker{wake: make(chan struct{}, 1), stop: func() {}, slow: newPaced()}
+}
 
 // signal has the worker do a round soon. It never waits.
 func (w *worker) signal() {
@@ -44,6 +47,9 @@ func (w *worker) run(ctx context.Context) {
 			return
 		case <-w.wake:
 		case <-next.C:
+		case <-w.slow.timer.C:
+			w.servePaced(time.Now())
+			continue
 		}
 		if w.serve(time.Now()) {
 			next.Reset(waitPoll)
@@ -56,12 +62,31 @@ func (w *worker) run(ctx context.Context) {
 func (w *worker) serve(now time.Time) (waiting bool) {
 	w.round.Lock()
 	defer w.round.Unlock()
+	w.slow.begin()
 	for _, v := range w.viewers {
-		waiting = v.pump(&w.out, now) || waiting
+		waits, partial := v.pump(&w.out, now)
+		waiting = waiting || waits
+		if partial {
+			w.slow.add(v)
+		}
 	}
 	w.out.trim()
 	w.busy.Add(int64(time.Since(now)))
 	return waiting
+}
+
+// servePaced does a round of those only to whom a part of a frame is still to
+// be sent.
+func (w *worker) servePaced(now time.Time) {
+	w.round.Lock()
+	defer w.round.Unlock()
+	for _, v := range w.slow.begin() {
+		if _, partial := v.pump(&w.out, now); partial {
+			w.slow.add(v)
+		}
+	}
+	w.out.trim()
+	w.busy.Add(int64(time.Since(now)))
 }
 
 // crew is a stream's workers and who serves whom. It belongs to the stream's
@@ -129,6 +154,7 @@ func (c *crew) deal(viewers []*Viewer, to []int) {
 	}
 	for i, w := range c.workers {
 		w.viewers = lists[i]
+		w.slow.begin() // the round that follows finds them again
 		w.round.Unlock()
 	}
 	c.viewers = viewers
