@@ -57,6 +57,7 @@ type Camera struct {
 	keyframes uint64
 	dropped   uint64
 	unwanted  [maxTracks]bool // by video layer
+	bitrates  [maxTracks]int  // set for video layers; 0: as configured
 	faults    []LayerFault    // of this run, by layer
 	sound     SoundFault      // of this run
 }
@@ -304,6 +305,20 @@ func (c *Camera) Demand(layer int, wanted bool) {
 	d.Demand(layer, wanted)
 }
 
+// Bitrate sets the bitrate of a video layer's encoder and returns at once: see
+// [RateControl]. It does nothing where the source has none. Any goroutine may
+// call it.
+func (c *Camera) Bitrate(layer, bits int) {
+	r, ok := c.src.(RateControl)
+	if !ok || layer < 0 || layer >= maxTracks || bits <= 0 {
+		return
+	}
+	c.mu.Lock()
+	c.bitrates[layer] = bits
+	c.mu.Unlock()
+	r.Bitrate(layer, bits)
+}
+
 // Config is what the camera was made with.
 func (c *Camera) Config() Config { return c.cfg }
 
@@ -327,9 +342,18 @@ func (c *Camera) State() State {
 		fps, bitrate := t.recent.rates(now)
 		s.FPS = append(s.FPS, fps)
 		s.Bitrate = append(s.Bitrate, bitrate)
+		s.Target = append(s.Target, c.targetLocked(t))
 		s.Unwanted = append(s.Unwanted, t.Kind == Video && c.unwanted[t.Layer])
 	}
 	return s
+}
+
+// targetLocked is the bitrate that a track's encoder is set to.
+func (c *Camera) targetLocked(t *track) int {
+	if bits := c.bitrates[t.Layer]; t.Kind == Video && bits > 0 {
+		return min(bits, t.Track.Bitrate)
+	}
+	return t.Track.Bitrate
 }
 
 // trackOf finds what is known of a kind and layer, so that counters and time

@@ -57,6 +57,7 @@ type Track struct {
 	Fmtp      string // SDP format parameters that a decoder must accept, e.g. "profile-level-id=42e01f;packetization-mode=1"
 	Width     int    // pixels, 0 while unknown
 	Height    int    // pixels, 0 while unknown
+	Bitrate   int    // bits/s that the encoder is set to, where the source is a [RateControl]; else 0
 }
 
 // Frame is one access unit of a track (or one packet's worth of audio), cut
@@ -106,6 +107,15 @@ type LayerDemand interface {
 	// camera is seen to be alive. Demand returns at once, may be called at
 	// any time from any goroutine, and ignores layers that there are not.
 	Demand(layer int, wanted bool)
+}
+
+// RateControl is a [Source] that encodes and can change its bitrates.
+type RateControl interface {
+	// Bitrate sets the bitrate of a video layer, in bits/s, from one of the
+	// next pictures on. More than the Bitrate of the layer's track counts as
+	// that; what it said stays over runs. It returns at once, may be called
+	// at any time from any goroutine, and ignores layers that there are not.
+	Bitrate(layer, bits int)
 }
 
 // LayerSink is a [Sink] that hears of layers in trouble. The sink that

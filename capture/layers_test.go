@@ -266,3 +266,49 @@ func TestCameraLayerFails(t *testing.T) {
 		}
 	})
 }
+
+// rated is a source whose bitrates can be set.
+type rated struct {
+	script
+	mu  sync.Mutex
+	set []int
+}
+
+func (r *rated) Bitrate(layer, bits int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.set = append(r.set, layer, bits)
+}
+
+func TestCameraBitrate(t *testing.T) {
+	high, low := video, lower
+	high.Bitrate, low.Bitrate = 1_000_000, 200_000
+	src := &rated{}
+	src.run = func(ctx context.Context, sink capture.Sink, _ int) error {
+		sink.Describe([]capture.Track{high, low})
+		<-ctx.Done()
+		return nil
+	}
+	supervised(t, src, func(c *capture.Camera, _ *sink) {
+		synctest.Wait()
+		if st := c.State(); !slices.Equal(st.Target, []int{1_000_000, 200_000}) {
+			t.Errorf("as configured: %v", st.Target)
+		}
+		c.Bitrate(0, 700_000)
+		c.Bitrate(1, 900_000)
+		c.Bitrate(-1, 1)
+		c.Bitrate(99, 1)
+		c.Bitrate(0, 0)
+		if st := c.State(); !slices.Equal(st.Target, []int{700_000, 200_000}) || !slices.Equal(src.set, []int{0, 700_000, 1, 900_000}) {
+			t.Errorf("%v, the source heard %v", st.Target, src.set)
+		}
+	})
+	other := &script{run: src.run}
+	supervised(t, other, func(c *capture.Camera, _ *sink) {
+		synctest.Wait()
+		c.Bitrate(0, 700_000) // nothing happens
+		if st := c.State(); !slices.Equal(st.Target, []int{1_000_000, 200_000}) {
+			t.Errorf("%v of a source that cannot", st.Target)
+		}
+	})
+}

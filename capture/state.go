@@ -29,6 +29,7 @@ type State struct {
 	Bytes     []uint64        // payload bytes by track
 	FPS       []float64       // by track, over the last seconds
 	Bitrate   []float64       // bits/s by track, over the last seconds
+	Target    []int           // bits/s by track that the box's encoder is set to now; 0: the camera encodes
 	Restarts  map[Code]uint64 // failures by reason
 	Keyframes uint64          // keyframes asked of the source
 	Dropped   uint64          // frames refused because they break Sink's contract

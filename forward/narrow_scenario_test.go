@@ -234,3 +234,54 @@ func BenchmarkMeasuredPath(b *testing.B) {
 		})
 	}
 }
+
+// Two viewers on 1 Mbit/s of a camera that is encoded on the box: its bitrate
+// follows them, so that their pictures move; alone, one gets keyframes.
+func TestEncoderFollowsTwoViewers(t *testing.T) {
+	const falls, rises, ends = 10 * time.Second, 120 * time.Second, 200 * time.Second
+	for viewers := 1; viewers <= 2; viewers++ {
+		var all []*narrow
+		for i := range viewers {
+			n := newNarrow(t, 2.5e6)
+			n.limit = time.Second
+			n.frame = 0
+			n.base += time.Duration(i) * 10 * time.Millisecond
+			n.rate = steps(10e6, falls, 1e6, rises, 10e6)
+			all = append(all, n)
+		}
+		var f follower
+		var lowest, highest float64
+		for s := time.Duration(0); s < ends; s += time.Second {
+			var takes []float64
+			for _, n := range all {
+				n.run(time.Second)
+				if bits, ok := n.v.takes(n.v.lanes[0].rings[0], n.now()); ok {
+					takes = append(takes, bits)
+				}
+			}
+			bitrate := f.next(all[0].now(), 2.5e6, takes)
+			for _, n := range all {
+				n.layers[0] = bitrate
+			}
+			if s == falls+20*time.Second {
+				lowest, highest = bitrate, bitrate
+			}
+			if s > falls+20*time.Second && s < rises {
+				lowest, highest = min(lowest, bitrate), max(highest, bitrate)
+			}
+		}
+		shown, longest := all[0].between(falls+20*time.Second, rises)
+		wide, _ := all[0].between(ends-10*time.Second, ends)
+		t.Logf("%d viewers: bitrate %.0f to %.0f kbit/s, %.1f pictures a second, longest wait %v, queue %v; at last %.0f kbit/s", viewers, lowest/1e3, highest/1e3,
+			float64(shown)/90, longest, all[0].waited(falls+20*time.Second, rises), f.target/1e3)
+		if wide < 295 || f.target != 2.5e6 {
+			t.Errorf("%d viewers, wide again: %d pictures in 10 s, %.0f bit/s", viewers, wide, f.target)
+		}
+		if viewers == 1 && lowest < 2.5e6 {
+			t.Error("the bitrate was lowered for one viewer alone")
+		}
+		if viewers == 2 && (shown < 25*90 || highest > 1.2e6 || lowest < 600e3) {
+			t.Errorf("%d pictures in 90 s, %.0f to %.0f bit/s", shown, lowest, highest)
+		}
+	}
+}

@@ -27,6 +27,7 @@ type Stream struct {
 	sfu *SFU
 	ask func(layer int) // the camera's keyframe request
 
+	follow func(layer, bits int)        // nil: no bitrate can be set
 	demand func(layer int, wanted bool) // nil: every layer always comes
 
 	news  news
@@ -105,6 +106,9 @@ type feed struct {
 	judged   bool      // whether it came in time has been noted
 	needed   time.Time // when a viewer needed the layer last
 	spared   bool      // the source was told that nobody needs the layer
+
+	follower follower  // the worker owns it
+	takes    []float64 // scratch of it
 }
 
 // judge notes, once for each request, whether the camera made a keyframe in
@@ -224,6 +228,7 @@ func (st *Stream) run(ctx context.Context) {
 		waiting = st.askKeyframes(now) || waiting
 		if now.Sub(reported) >= reportInterval {
 			reported = now
+			st.followViewers(viewers, now)
 			for _, v := range viewers {
 				v.report(now)
 			}

@@ -40,11 +40,14 @@ func Layers(cfg Config, n int) []Config {
 }
 
 // Control carries the wishes of viewers to the streams of a source, one after
-// the other: the keyframes and layers of [capture.Source] and
-// [capture.LayerDemand], which a source implements by embedding it. The zero
-// value wants all layers.
+// the other: the keyframes, layers and bitrates of [capture.Source],
+// [capture.LayerDemand] and [capture.RateControl], which a source implements by
+// embedding it. The zero value wants all layers as configured.
 type Control struct {
-	layers [capture.MaxLayers]struct{ keyframe, unwanted atomic.Bool }
+	layers [capture.MaxLayers]struct {
+		keyframe, unwanted atomic.Bool
+		bitrate            atomic.Int64 // bits/s; 0: as configured
+	}
 }
 
 // Keyframe makes the next picture of a layer a keyframe. It returns at once;
@@ -60,5 +63,13 @@ func (c *Control) Keyframe(layer int) {
 func (c *Control) Demand(layer int, wanted bool) {
 	if layer >= 0 && layer < len(c.layers) {
 		c.layers[layer].unwanted.Store(!wanted)
+	}
+}
+
+// Bitrate sets the bitrate of a layer, at most the configured one. It returns
+// at once; any goroutine may call it.
+func (c *Control) Bitrate(layer, bits int) {
+	if layer >= 0 && layer < len(c.layers) && bits > 0 {
+		c.layers[layer].bitrate.Store(int64(bits))
 	}
 }

@@ -257,3 +257,46 @@ func TestStreamFirstPictureLeftOut(t *testing.T) {
 		}
 	}
 }
+
+// A bitrate that viewers ask for holds from the next picture on, in its layer
+// only, up to what is configured; and for the streams of later runs.
+func TestStreamFollowsItsViewers(t *testing.T) {
+	s := newStudio(t, Config{Width: 640, Height: 360, FPS: 30, Bitrate: 1_000_000}, 2)
+	second := func() (bits [2]int) {
+		for i := range 60 {
+			s.next()
+			for _, sh := range s.shots {
+				if i >= 30 {
+					bits[sh.track] += 8 * sh.bytes
+				}
+			}
+		}
+		return bits
+	}
+	if s.next(); s.described[0][0].Bitrate != 1_000_000 || s.described[0][1].Bitrate != 200_000 {
+		t.Errorf("described %+v", s.described[0])
+	}
+	high := second()
+	s.control.Bitrate(0, 250_000)
+	s.control.Bitrate(-1, 1)
+	s.control.Bitrate(9, 1)
+	s.control.Bitrate(1, 0)
+	low := second()
+	if low[0] > high[0]*2/3 || low[1] < high[1]*3/4 {
+		t.Errorf("%d and %d bit/s at first, then %d and %d", high[0], high[1], low[0], low[1])
+	}
+	s.control.Bitrate(0, 50_000_000)
+	s.next()
+	if got := s.stream.layers[0].target; got != 1_000_000 {
+		t.Errorf("the encoder is set to %d bit/s", got)
+	}
+	s.control.Bitrate(0, 300_000)
+	again, err := NewStream(Config{Width: 640, Height: 360, FPS: 30, Bitrate: 1_000_000}, 1, s, &s.control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close() //nolint:errcheck // of a test
+	if err := again.Deliver(s.img, began); err != nil || again.layers[0].target != 300_000 {
+		t.Errorf("another run is set to %d bit/s (%v)", again.layers[0].target, err)
+	}
+}

@@ -35,6 +35,7 @@ type layer struct {
 	img    *image.YCbCr // scaled to this layer; nil for layer 0
 	paused bool         // left out the last picture
 	active bool         // has this one
+	target int          // bits/s that enc is set to
 
 	unit  Unit // of this picture
 	err   error
@@ -74,7 +75,7 @@ func newLayer(c Config, i int) (*layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &layer{cfg: c, enc: enc, pack: pack, frame: capture.Frame{Track: i}}
+	l := &layer{cfg: c, enc: enc, pack: pack, target: c.Bitrate, frame: capture.Frame{Track: i}}
 	if i > 0 {
 		l.img = image.NewYCbCr(image.Rect(0, 0, c.Width, c.Height), image.YCbCrSubsampleRatio420)
 	}
@@ -124,6 +125,18 @@ func (s *Stream) choose() {
 			l.enc.ForceKeyframe()
 		}
 		l.paused = !l.active
+		l.follow(int(s.control.layers[i].bitrate.Load()))
+	}
+}
+
+// follow sets the encoder to a bitrate, at most the configured one, which 0 is.
+func (l *layer) follow(bitrate int) {
+	if bitrate == 0 {
+		bitrate = l.cfg.Bitrate
+	}
+	if bitrate = min(bitrate, l.cfg.Bitrate); bitrate != l.target {
+		l.target = bitrate
+		l.enc.SetBitrate(bitrate)
 	}
 }
 
@@ -204,7 +217,7 @@ func (l *layer) observe() (capture.Track, error) {
 	if !ok {
 		return capture.Track{}, capture.Errorf(capture.CodeEncoder, "%s: a keyframe without SPS", Name)
 	}
-	track.Layer = l.frame.Track
+	track.Layer, track.Bitrate = l.frame.Track, l.cfg.Bitrate
 	return track, nil
 }
 

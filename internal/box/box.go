@@ -106,6 +106,7 @@ func (b *Box) Apply(configs []capture.Config) (Applied, error) {
 	for id, c := range made {
 		c.stream = b.sfu.AddStream(id, c.Keyframe)
 		c.stream.OnDemand(c.Demand)
+		c.stream.OnBitrate(c.Bitrate)
 		b.cameras[id] = c
 		if b.ctx != nil {
 			b.startLocked(c)

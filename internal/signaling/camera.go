@@ -67,7 +67,8 @@ type Layer struct {
 	Height  int           `json:"height,omitempty"`
 	Spared  bool          `json:"spared,omitempty"` // nobody watches it, so that it may have no pictures
 	FPS     float64       `json:"fps"`
-	Bitrate float64       `json:"bitrate"` // bits/s
+	Bitrate float64       `json:"bitrate"`          // bits/s
+	Target  int           `json:"target,omitempty"` // bits/s that the box's encoder is set to now
 	Frames  uint64        `json:"frames"`
 	Bytes   uint64        `json:"bytes"`
 }
@@ -94,7 +95,7 @@ func Describe(st capture.State, stream *forward.Stream) Camera {
 	for i, t := range st.Tracks {
 		l := Layer{
 			Layer: t.Layer, Codec: t.Codec, Fmtp: t.Fmtp, Width: t.Width, Height: t.Height, Spared: at(st.Unwanted, i),
-			FPS: at(st.FPS, i), Bitrate: at(st.Bitrate, i), Frames: at(st.Frames, i), Bytes: at(st.Bytes, i),
+			FPS: at(st.FPS, i), Bitrate: at(st.Bitrate, i), Target: at(st.Target, i), Frames: at(st.Frames, i), Bytes: at(st.Bytes, i),
 		}
 		c.Bitrate += l.Bitrate
 		if t.Kind == capture.Audio {
@@ -142,6 +143,6 @@ func (c Camera) still() Camera {
 }
 
 func (l Layer) still() Layer {
-	l.FPS, l.Bitrate, l.Frames, l.Bytes, l.Spared = 0, 0, 0, 0, false
+	l.FPS, l.Bitrate, l.Target, l.Frames, l.Bytes, l.Spared = 0, 0, 0, 0, 0, false
 	return l
 }
