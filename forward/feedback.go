@@ -137,7 +137,7 @@ func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
 			if r.ssrc == l.ssrc && r.seq == seq && now.UnixNano()-r.at < int64(gap) {
 				return true
 			}
-			if spent = !v.mayResend(l, now) || !v.budget.take(now, v.counts.Packets); spent {
+			if spent = !v.mayResend(l, remote, now) || !v.budget.take(now, v.counts.Packets); spent {
 				return false
 			}
 			size := len(b.buf)

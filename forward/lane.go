@@ -74,6 +74,7 @@ type lane struct {
 	rung    int       // which frames are left out: see thin.go
 	broken  uint8     // frames of this rank and above refer to one that was left out
 	left    uint64    // frames that were
+	leaving bool      // a lower layer is waited for, and nothing sent meanwhile
 	gap     bool      // frames were passed over since the last that was sent
 	keyAt   time.Time // no keyframe earlier
 	keyRate float64   // bits/s that keyframes may take, where nothing else is sent

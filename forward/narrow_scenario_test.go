@@ -171,7 +171,7 @@ func TestNarrowLinksAllocateNothing(t *testing.T) {
 	one := func() {
 		now = now.Add(33 * time.Millisecond)
 		r.write(&capture.Frame{RTPTime: uint32(i) * 3000, Keyframe: i%30 == 0, Discardable: i%2 == 1, Payloads: payloads}, now)
-		v.lanes[0].rung = i / 500 % rungs
+		v.lanes[0].rung, v.lanes[0].keyRate = i/500%rungs, 1e6
 		v.lanes[0].thinned = now // stays as it is
 		for partial := true; partial; now = now.Add(paceStep) {
 			_, partial = v.pump(&b, now) // nobody answers: the path is narrow

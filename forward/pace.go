@@ -54,17 +54,17 @@ func (p *pacer) due(now time.Time, perSecond float64, backlog int, most time.Dur
 	return max(perSecond, float64(backlog)/left.Seconds()), true
 }
 
-// paceRate is how fast a lane's packets may go to the viewer, in bits/s, and
-// how long a frame may take; 0: at once. v.mu is held.
-func (v *Viewer) paceRate(l *lane, now time.Time) (rate float64, most time.Duration) {
+// paceRate is how fast a lane's packets may go to the viewer at remote, in
+// bits/s, and how long a frame may take; 0: at once. v.mu is held.
+func (v *Viewer) paceRate(l *lane, remote *netip.AddrPort, now time.Time) (rate float64, most time.Duration) {
 	switch {
-	case l.ring.audio || v.bandwidth == nil || v.remote.Load() == nil:
+	case l.ring.audio || v.bandwidth == nil || remote == nil:
 		return 0, 0
 	case l.rung == rungKeys:
 		return v.bandwidth.Estimate(), paceKeys
-	case v.bandwidth.Narrow(now):
+	case v.heard && v.bandwidth.Narrow(now):
 		return paceFactor * v.bandwidth.Estimate(), paceMost
-	case !v.heard && !isNear(v.remote.Load().Addr()):
+	case !v.heard && !isNear(remote.Addr()):
 		return paceUnknown, paceMost
 	}
 	return 0, 0
@@ -78,8 +78,8 @@ func isNear(a netip.Addr) bool {
 
 // mayResend tells whether a packet may be sent again: what was lost goes before
 // what is new, but fills a narrow path no more than that. v.mu is held.
-func (v *Viewer) mayResend(l *lane, now time.Time) bool {
-	rate, _ := v.paceRate(l, now)
+func (v *Viewer) mayResend(l *lane, remote *netip.AddrPort, now time.Time) bool {
+	rate, _ := v.paceRate(l, remote, now)
 	if rate == 0 {
 		return true
 	}

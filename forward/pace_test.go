@@ -113,13 +113,12 @@ func TestWhoIsPaced(t *testing.T) {
 	} {
 		at(c.remote)
 		v.heard, l.rung = c.heard, c.rung
-		rate, most := v.paceRate(l, testTime)
+		rate, most := v.paceRate(l, v.remote.Load(), testTime)
 		if got := fmt.Sprint(rate, most); got != c.want {
 			t.Errorf("%+v: %s", c, got)
 		}
 	}
-	v.remote.Store(nil)
-	if rate, _ := v.paceRate(l, testTime); rate != 0 {
+	if rate, _ := v.paceRate(l, nil, testTime); rate != 0 {
 		t.Error("a path that has a queue of its own is paced")
 	}
 }

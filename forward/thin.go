@@ -131,7 +131,7 @@ func (v *Viewer) thin(l *lane, now time.Time) {
 	}
 	l.thinned = now
 	full := v.bandwidth.Full(now)
-	if l.want > l.layer && full {
+	if l.leaving = l.want > l.layer && full; l.leaving {
 		l.broken = rankBase // the keyframe of the lower layer is asked for: no more of this one
 		return
 	}
@@ -200,7 +200,9 @@ func (l *lane) resume(f frame) {
 }
 
 // mayKey tells whether the path has room for a keyframe again.
-func (l *lane) mayKey(now time.Time) bool { return !l.thinner.draining && !now.Before(l.keyAt) }
+func (l *lane) mayKey(now time.Time) bool {
+	return !l.thinner.draining && !now.Before(l.keyAt) && !(l.leaving && l.want > l.layer)
+}
 
 // tookKey notes that a keyframe is sent: the next waits until the path can have
 // taken this one.

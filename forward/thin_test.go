@@ -259,3 +259,69 @@ func TestLaneSendsKeyframesOnly(t *testing.T) {
 		t.Errorf("from a keyframe that was sent the rest follows: %v", got)
 	}
 }
+
+// Whatever is left out, sent in parts or given up: sequence numbers rise by
+// one, and nothing is sent that refers to what was not.
+func FuzzThinnedLane(f *testing.F) {
+	f.Add([]byte{0, 10, 3, 12, 1, 14, 40, 5, 9, 200, 17, 3, 0, 77, 250})
+	f.Add([]byte{7, 0, 15, 8, 23, 16, 31, 24, 6, 6, 6, 6, 14, 22, 5, 13, 21, 29})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		r := newRing(capture.Video)
+		l := newLane([]*ring{r}, 90000, videoFormat, testTime)
+		l.keyRate = 1e6
+		now := testTime
+		var frames []capture.Frame // by number, from 1 on
+		sent := map[uint64]bool{}
+		var newestKey uint64
+		seq := l.seq
+		for _, op := range script {
+			now = now.Add(33 * time.Millisecond)
+			switch arg := int(op >> 3); op % 8 {
+			case 0, 1, 2: // a frame
+				fr := capture.Frame{RTPTime: uint32(len(frames)) * 3000, Captured: now, Keyframe: arg%7 == 0, Discardable: arg%2 == 1, Temporal: uint8(arg % 4)}
+				for range arg%5 + 1 {
+					fr.Payloads = append(fr.Payloads, []byte{1, 2, 3})
+				}
+				frames = append(frames, fr)
+				r.write(&fr, now)
+			case 3:
+				l.rung = arg % rungs
+			case 4:
+				l.thinner.draining = arg%2 == 0
+				l.broken = rankBase
+			case 5:
+				now = now.Add(time.Duration(arg) * 50 * time.Millisecond)
+			case 6:
+				if l.started {
+					l.wait(now)
+				}
+			case 7: // a packet again
+				var b batch
+				l.resend(uint16(l.seq)-uint16(arg), &b)
+			}
+			fr, _, ok := l.pick(now)
+			if !ok {
+				continue
+			}
+			if fr.keyframe {
+				l.tookKey(fr, now)
+				newestKey = fr.number
+			}
+			for n := newestKey; n < fr.number; n++ {
+				if g := &frames[n-1]; !sent[n] && rankOf(g) < fr.rank {
+					t.Fatalf("frame %d of rank %d without frame %d of rank %d", fr.number, fr.rank, n, rankOf(g))
+				}
+			}
+			var b batch
+			end := min(fr.count, l.part+1+int(op)%3)
+			l.buildTo(fr, end, &b)
+			sent[fr.number] = true
+			for _, p := range parse(t, &b) {
+				if p.SequenceNumber != uint16(seq) {
+					t.Fatalf("sequence number %d, want %d", p.SequenceNumber, uint16(seq))
+				}
+				seq++
+			}
+		}
+	})
+}

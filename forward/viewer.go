@@ -261,7 +261,7 @@ func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
 	}
 	v.begin(b)
 	waited, left, begun := l.waiting, l.left, l.part > 0
-	rate, most := v.paceRate(l, now)
+	rate, most := v.paceRate(l, remote, now)
 	l.ring.mu.RLock()
 	f, skipped, ok := l.pick(now)
 	end := f.count
