@@ -126,6 +126,7 @@ func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
 	defer b.release()
 	v.begin(b)
 	spent := false
+	rate, _ := v.paceRate(l, remote, now)
 	for _, pair := range p.Nacks {
 		if spent {
 			break // a viewer that asks for everything must not hold mu for long
@@ -137,7 +138,10 @@ func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
 			if r.ssrc == l.ssrc && r.seq == seq && now.UnixNano()-r.at < int64(gap) {
 				return true
 			}
-			if spent = !v.mayResend(l, remote, now) || !v.budget.take(now, v.counts.Packets); spent {
+			if rate > 0 && l.past(seq) {
+				return true
+			}
+			if spent = !l.mayResend(now, rate) || !v.budget.take(now, v.counts.Packets); spent {
 				return false
 			}
 			size := len(b.buf)

@@ -69,7 +69,8 @@ type lane struct {
 	tsOffset uint32
 	runs     [32]run // newest last
 	nruns    int
-	part     int // packets of frame next that were sent already
+	keySeq   uint64 // extended sequence number of the newest keyframe's first packet
+	part     int    // packets of frame next that were sent already
 
 	rung    int       // which frames are left out: see thin.go
 	broken  uint8     // frames of this rank and above refer to one that was left out
@@ -304,8 +305,8 @@ func (l *lane) build(f frame, b *batch) { l.buildTo(f, f.count, b) }
 // buildTo is build, but with the packets before the one with index end only.
 func (l *lane) buildTo(f frame, end int, b *batch) {
 	l.resume(f)
-	if f.keyframe {
-		l.broken = rankMost + 1
+	if f.keyframe && l.part == 0 {
+		l.broken, l.keySeq = rankMost+1, l.seq
 	}
 	stamp := &l.runs[l.nruns-1].stamp
 	h := header{pt: l.pt, time: stamp.of(f), ssrc: l.ssrc, captured: ntp(f.captured)}

@@ -76,15 +76,22 @@ func isNear(a netip.Addr) bool {
 	return a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast()
 }
 
-// mayResend tells whether a packet may be sent again: what was lost goes before
-// what is new, but fills a narrow path no more than that. v.mu is held.
-func (v *Viewer) mayResend(l *lane, remote *netip.AddrPort, now time.Time) bool {
-	rate, _ := v.paceRate(l, remote, now)
+// mayResend tells whether a packet may be sent again on a path that is paced at
+// rate, 0 if it is not: what was lost goes before what is new, but fills a
+// narrow path no more than that, and not at all where the next that is sent
+// will be a keyframe.
+func (l *lane) mayResend(now time.Time, rate float64) bool {
 	if rate == 0 {
 		return true
 	}
 	l.pacer.refill(now, rate/8)
-	return l.pacer.credit > -rate/8*paceResend.Seconds()
+	return !l.thinner.draining && l.pacer.credit > -rate/8*paceResend.Seconds()
+}
+
+// past tells whether a packet was sent before the newest keyframe: it is not
+// needed to go on.
+func (l *lane) past(wire uint16) bool {
+	return l.seq-uint64(uint16(l.seq)-wire) < l.keySeq
 }
 
 // pace says how many of the frame's packets may have been sent by now. The
