@@ -285,3 +285,48 @@ func TestEncoderFollowsTwoViewers(t *testing.T) {
 		}
 	}
 }
+
+// Two viewers behind one link that is just too narrow for both: one gets less,
+// and it stays so. No more than that is shared between them.
+func TestTwoViewersShareALink(t *testing.T) {
+	for _, c := range []struct {
+		layers []float64
+		moves  int // viewers whose picture moves
+	}{
+		{[]float64{2.5e6, 500e3}, 2},
+		{[]float64{2.5e6}, 1},
+	} {
+		var all []*narrow
+		for i := range 2 {
+			n := newNarrow(t, c.layers...)
+			n.limit, n.rate = time.Second, steps(5e6)
+			n.base += time.Duration(i) * 7 * time.Millisecond
+			all = append(all, n)
+		}
+		var changes, moves int
+		var was [2][2]int
+		for all[0].at < 5*time.Minute {
+			shared(all, 50*time.Millisecond)
+			for i, n := range all {
+				if now := [2]int{n.v.lanes[0].layer, n.v.lanes[0].rung}; now != was[i] {
+					was[i] = now
+					changes++
+				}
+			}
+		}
+		for i, n := range all {
+			shown, longest := n.between(10*time.Second, 5*time.Minute)
+			queue := n.waited(10*time.Second, 5*time.Minute)
+			t.Logf("%v, viewer %d: %.1f pictures a second, longest wait %v, queue %v", c.layers, i, float64(shown)/290, longest, queue)
+			if shown > 25*290 {
+				moves++
+			}
+			if longest > 4*time.Second || queue > 600*time.Millisecond {
+				t.Errorf("%v, viewer %d: longest wait %v, queue %v", c.layers, i, longest, queue)
+			}
+		}
+		if moves < c.moves || changes > 20 {
+			t.Errorf("%v: %d pictures move, %d changes in five minutes", c.layers, moves, changes)
+		}
+	}
+}

@@ -39,11 +39,9 @@ type narrow struct {
 	frame    int
 	asked    bool
 	recorder *twcc.Recorder
-	queue    []waiting
-	queued   float64
-	credit   float64
-	back     []waiting // feedback on its way
-	pumpAt   time.Duration
+	*pipe
+	back   []waiting // feedback on its way
+	pumpAt time.Duration
 
 	seqs     map[uint16]bool // media packets that came
 	highest  uint16
@@ -59,7 +57,15 @@ type narrow struct {
 	stamps   map[uint32]uint32               // RTP time by frame
 }
 
+// pipe is what is in the link, which several viewers may share.
+type pipe struct {
+	queue  []waiting
+	queued float64
+	credit float64
+}
+
 type waiting struct {
+	to    *narrow
 	data  []byte
 	since time.Duration
 }
@@ -75,7 +81,7 @@ const pictureHead = 14
 func newNarrow(t *testing.T, layers ...float64) *narrow {
 	t.Helper()
 	n := &narrow{
-		t: t, limit: time.Hour, base: 20 * time.Millisecond, layers: layers, key: 5, gop: 60, recorder: twcc.NewRecorder(1),
+		t: t, limit: time.Hour, base: 20 * time.Millisecond, layers: layers, key: 5, gop: 60, pipe: &pipe{}, recorder: twcc.NewRecorder(1),
 		seqs: map[uint16]bool{}, asks: map[uint16]int{}, parts: map[uint32]int{}, shown: map[uint32]bool{},
 		worst: map[time.Duration]time.Duration{}, sent: map[time.Duration]int{}, stamps: map[uint32]uint32{},
 	}
@@ -106,23 +112,43 @@ func (n *narrow) now() time.Time { return testTime.Add(n.at) }
 
 // run goes on for d of simulated time.
 func (n *narrow) run(d time.Duration) {
-	for end := n.at + d; n.at < end; n.at += time.Millisecond {
-		if n.at >= time.Duration(n.frame)*time.Second/30 {
-			n.produce()
-			n.pump()
-		} else if n.pumpAt > 0 && n.at >= n.pumpAt {
-			n.pump()
-		}
-		n.take()
-		n.serve()
-		if n.at%(50*time.Millisecond) == 0 {
-			n.report()
-		}
-		for len(n.back) > 0 && n.back[0].since+n.base <= n.at {
-			n.v.feedback(n.back[0].data, n.now())
-			n.back = n.back[1:]
+	for end := n.at + d; n.at < end; {
+		n.step(true)
+	}
+}
+
+// shared goes on for d with viewers behind one link.
+func shared(all []*narrow, d time.Duration) {
+	for _, n := range all {
+		n.pipe = all[0].pipe
+	}
+	for end := all[0].at + d; all[0].at < end; {
+		for i, n := range all {
+			n.step(i == 0)
 		}
 	}
+}
+
+// step goes on for a millisecond.
+func (n *narrow) step(serve bool) {
+	if n.at >= time.Duration(n.frame)*time.Second/30 {
+		n.produce()
+		n.pump()
+	} else if n.pumpAt > 0 && n.at >= n.pumpAt {
+		n.pump()
+	}
+	n.take()
+	if serve {
+		n.serve()
+	}
+	if n.at%(50*time.Millisecond) == 0 {
+		n.report()
+	}
+	for len(n.back) > 0 && n.back[0].since+n.base <= n.at {
+		n.v.feedback(n.back[0].data, n.now())
+		n.back = n.back[1:]
+	}
+	n.at += time.Millisecond
 }
 
 // produce writes the next frame of each layer.
@@ -188,7 +214,7 @@ func (n *narrow) take() {
 				return true
 			}
 			n.queued += float64(size)
-			n.queue = append(n.queue, waiting{append([]byte(nil), n.buf[:size]...), n.at})
+			n.queue = append(n.queue, waiting{n, append([]byte(nil), n.buf[:size]...), n.at})
 			return true
 		})
 	}
@@ -203,8 +229,8 @@ func (n *narrow) serve() {
 		n.credit -= float64(len(p.data))
 		n.queued -= float64(len(p.data))
 		second := n.at / time.Second
-		n.worst[second] = max(n.worst[second], n.at-p.since)
-		n.arrive(p.data)
+		p.to.worst[second] = max(p.to.worst[second], n.at-p.since)
+		p.to.arrive(p.data)
 	}
 	if len(n.queue) == 0 {
 		n.credit = min(n.credit, 1500)
@@ -270,7 +296,7 @@ func (n *narrow) report() {
 		if err != nil {
 			n.t.Fatal(err)
 		}
-		n.back = append(n.back, waiting{b, n.at})
+		n.back = append(n.back, waiting{n, b, n.at})
 	}
 	var missing []uint16
 	for i := range uint16(200) {
@@ -285,7 +311,7 @@ func (n *narrow) report() {
 	}
 	nack := &rtcp.TransportLayerNack{MediaSSRC: n.v.lanes[0].ssrc, Nacks: rtcp.NackPairsFromSequenceNumbers(missing)}
 	if b, err := nack.Marshal(); err == nil {
-		n.back = append(n.back, waiting{b, n.at})
+		n.back = append(n.back, waiting{n, b, n.at})
 	}
 }
 
