@@ -239,6 +239,9 @@ func (n *narrow) serve() {
 
 // arrive is the viewer's end.
 func (n *narrow) arrive(data []byte) {
+	if data[1] >= 192 && data[1] <= 223 { // a report (RFC 5761 §4)
+		return
+	}
 	plain, err := n.in.DecryptRTP(nil, data, nil)
 	if err != nil {
 		n.t.Fatal(err)

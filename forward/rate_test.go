@@ -135,7 +135,7 @@ func TestStreamTellsTheBitrate(t *testing.T) {
 			l := newLane([]*ring{st.feeds[0].ring}, 90000, videoFormat, testTime)
 			v.stream, v.lanes, v.heard, v.quality, v.log = st, []*lane{l}, true, Auto, st.sfu.log
 			v.remote.Store(&remote)
-			v.measure(l, 3)
+			numberPackets(v, 3)
 			l.started, l.rung = true, rungKeys // they get no more than keyframes
 			v.bandwidth.REMB(testTime, 500e3)
 			v.bandwidth.Want(1)
