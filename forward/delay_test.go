@@ -25,11 +25,13 @@ func TestCatchingUpIsNoDelay(t *testing.T) {
 		return n
 	}
 	v.pump(&b, time.Now().Add(burstWait))
+	b.flush()
 	if n := observed(); v.counts.Packets != 20*9 || n != 0 {
 		t.Errorf("caught up with %d packets, %d of their frames were late", v.counts.Packets, n)
 	}
 	frame(20)
 	v.pump(&b, time.Now().Add(burstWait))
+	b.flush()
 	if n := observed(); n != 1 {
 		t.Errorf("%d frames observed, want the new one", n)
 	}

@@ -1,14 +1,12 @@
 package forward
 
 import (
-	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,17 +27,24 @@ const (
 	fullSkip = 200 * time.Millisecond
 )
 
-// egress sends batches from the media socket: with UDP generic segmentation
-// offload a run of packets of equal size (the last may be shorter) is one
-// system call. Where the kernel or the network card refuses, each packet is
-// sent by itself. A send waits fullWait at most.
+// egress sends batches from the media socket with as few system calls as the
+// box allows. A run of packets of equal size (the last may be shorter) is
+// one message by UDP generic segmentation offload; where the kernel or the
+// network card refuses that, each packet is a message. A batch's messages go by
+// one sendmmsg(2); where a sandbox refuses that, by a sendmsg(2) each. What the
+// box refuses is found out by trying. A send waits fullWait at most.
+//
+// It may be used from any goroutine: the calls never wait in the kernel, so
+// they do not take turns on the socket.
 type egress struct {
-	conn    *net.UDPConn
-	raw     syscall.RawConn
-	v6      bool // the socket's family
-	gso     atomic.Bool
-	refused atomic.Int32 // segmented sends in a row
-	skip    atomic.Int64 // Unix nanoseconds until which a full buffer is not waited for
+	conn     *net.UDPConn
+	raw      syscall.RawConn
+	v6       bool    // the socket's family
+	sendmmsg uintptr // the system call's number
+	gso      atomic.Bool
+	many     atomic.Bool  // sendmmsg works
+	refused  atomic.Int32 // segmented sends in a row
+	skip     atomic.Int64 // Unix nanoseconds until which a full buffer is not waited for
 }
 
 func newEgress(conn *net.UDPConn) (*egress, error) {
@@ -47,7 +52,8 @@ func newEgress(conn *net.UDPConn) (*egress, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &egress{conn: conn, raw: raw}
+	e := &egress{conn: conn, raw: raw, sendmmsg: unix.SYS_SENDMMSG}
+	e.many.Store(true)
 	err = raw.Control(func(fd uintptr) {
 		_, err := unix.GetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT)
 		e.gso.Store(err == nil)
@@ -63,36 +69,45 @@ func newEgress(conn *net.UDPConn) (*egress, error) {
 	return e, err
 }
 
-// send sends a batch to one address and returns how many packets the kernel
-// took. Only the batch must not be shared.
-func (e *egress) send(to netip.AddrPort, b *batch) int {
-	sent, from, whole := 0, 0, e.gso.Load()
-	m := &b.send
-	m.address(to, e.v6)
-	for sent < len(b.ends) {
-		n, end := 1, b.ends[sent]
-		if whole {
-			n, end = b.run(sent, from)
+// send sends what was posted in a batch, and notes how many packets of each
+// parcel the kernel took. A viewer that cannot be reached costs the others
+// nothing. Only the batch must not be shared.
+func (e *egress) send(b *batch) {
+	f := &b.flight
+	for i := 0; i < len(b.ends); {
+		f.load(b, i, e.gso.Load(), e.v6)
+		err := e.launch(f, b.hasty)
+		for k, n := range f.packets[:f.done] {
+			f.parcels[k].sent += n
+			i += n
+			if n > 1 && e.refused.Load() != 0 {
+				e.refused.Store(0)
+			}
 		}
-		m.segment = 0
-		if n > 1 {
-			m.segment = b.ends[sent] - from
-		}
-		err := e.sendmsg(m, b.buf[from:end])
-		if n > 1 && segmentationRefused(err) {
-			whole = false // again, packet by packet
-			e.refuse(err)
+		if err == nil {
 			continue
 		}
-		if err != nil {
-			return sent
+		p := f.parcels[f.done]
+		if f.packets[f.done] > 1 && segmentationRefused(err) {
+			p.single = true // again, packet by packet
+			e.refuse(err)
+		} else {
+			i = p.packets
 		}
-		if n > 1 && e.refused.Load() != 0 {
-			e.refused.Store(0)
-		}
-		sent, from = sent+n, end
 	}
-	return sent
+}
+
+// sendOne sends one packet at once and reports whether the kernel took it.
+func (e *egress) sendOne(to netip.AddrPort, packet []byte) bool {
+	b := batches.Get().(*batch)
+	defer b.release()
+	b.buf = append(b.buf, packet...)
+	b.ends = append(b.ends, len(b.buf))
+	b.parcels = append(b.parcels, parcel{to: to, packets: 1, bytes: len(b.buf)})
+	e.send(b)
+	taken := b.parcels[0].sent == 1
+	b.clear()
+	return taken
 }
 
 // refuse notes that a segmented send was refused, and gives up on them where
@@ -104,107 +119,53 @@ func (e *egress) refuse(err error) {
 	}
 }
 
-// sendmsg sends p, and waits a little where the socket's buffer is full.
-func (e *egress) sendmsg(m *sendmsg, p []byte) error {
-	err := m.do(e.raw, p)
-	if !errors.Is(err, unix.EAGAIN) {
-		return err
-	}
-	limit := time.Now().Add(fullWait)
-	for errors.Is(err, unix.EAGAIN) && time.Now().UnixNano() > e.skip.Load() {
-		left := time.Until(limit)
-		if left <= 0 {
-			e.skip.Store(time.Now().Add(fullSkip).UnixNano())
-			break
+// launch sends the messages of a flight, and waits a little where the
+// socket's buffer is full, unless hasty. An error is that of message f.done.
+func (e *egress) launch(f *flight, hasty bool) error {
+	var limit time.Time
+	for f.done < f.count {
+		several := f.count-f.done > 1 && e.many.Load()
+		f.call = unix.SYS_SENDMSG
+		if several {
+			f.call = e.sendmmsg
 		}
-		e.awaitRoom(left)
-		err = m.do(e.raw, p)
+		err := f.do(e.raw)
+		if several && (err == unix.ENOSYS || err == unix.EPERM) {
+			f.call = unix.SYS_SENDMSG // EPERM may be a firewall's as well
+			if err = f.do(e.raw); err == nil {
+				e.many.Store(false)
+			}
+		}
+		if err == unix.EAGAIN && !hasty && e.awaitRoom(&limit) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
-// awaitRoom waits until the socket takes more, in milliseconds, rounded up.
-func (e *egress) awaitRoom(limit time.Duration) {
+// awaitRoom waits until the socket takes more, until the limit, which it sets
+// at first. It reports whether there is sense in another try.
+func (e *egress) awaitRoom(limit *time.Time) bool {
+	now := time.Now()
+	if limit.IsZero() {
+		*limit = now.Add(fullWait)
+	}
+	if now.UnixNano() <= e.skip.Load() {
+		return false
+	}
+	left := limit.Sub(now)
+	if left <= 0 {
+		e.skip.Store(now.Add(fullSkip).UnixNano())
+		return false
+	}
 	_ = e.raw.Control(func(fd uintptr) {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-		_, _ = unix.Poll(fds, int((limit+time.Millisecond-1)/time.Millisecond))
+		_, _ = unix.Poll(fds, int((left+time.Millisecond-1)/time.Millisecond))
 	})
-}
-
-// sendmsg is one sendmsg(2) call that never waits; its memory is used again
-// for the next, so that sending allocates nothing.
-type sendmsg struct {
-	v4      unix.SockaddrInet4
-	v6      unix.SockaddrInet6
-	to      unix.Sockaddr // one of these
-	segment int           // bytes a segment; 0: one packet
-	control [3]uint64     // room for the control message, aligned
-	payload []byte
-	err     error
-	call    func(fd uintptr)
-}
-
-// address sets where the following calls send to.
-func (m *sendmsg) address(to netip.AddrPort, v6 bool) {
-	if !v6 {
-		m.v4.Addr, m.v4.Port, m.to = to.Addr().Unmap().As4(), int(to.Port()), &m.v4
-		return
-	}
-	m.v6.Addr, m.v6.Port, m.v6.ZoneId, m.to = to.Addr().As16(), int(to.Port()), 0, &m.v6
-	if zone := to.Addr().Zone(); zone != "" {
-		if i, err := net.InterfaceByName(zone); err == nil {
-			m.v6.ZoneId = uint32(i.Index)
-		}
-	}
-}
-
-func (m *sendmsg) do(raw syscall.RawConn, p []byte) error {
-	if m.call == nil {
-		m.call = m.sys
-	}
-	m.payload = p
-	err := raw.Control(m.call) // not Write, which has workers wait for each other
-	m.payload = nil
-	if err != nil {
-		return err // the socket is closed
-	}
-	return m.err
-}
-
-// sys is called with the socket.
-func (m *sendmsg) sys(fd uintptr) {
-	var control []byte
-	if m.segment > 0 {
-		control = unsafe.Slice((*byte)(unsafe.Pointer(&m.control)), unix.CmsgSpace(2))
-		h := (*unix.Cmsghdr)(unsafe.Pointer(&m.control))
-		h.Level, h.Type = unix.SOL_UDP, unix.UDP_SEGMENT
-		h.SetLen(unix.CmsgLen(2))
-		binary.NativeEndian.PutUint16(control[unix.CmsgLen(0):], uint16(m.segment))
-	}
-	for {
-		if _, m.err = unix.SendmsgN(int(fd), m.payload, control, m.to, unix.MSG_DONTWAIT); !errors.Is(m.err, unix.EINTR) {
-			return
-		}
-	}
-}
-
-// run measures the packets from index i on, at offset from, that may share a
-// segmented send.
-func (b *batch) run(i, from int) (n, end int) {
-	size := b.ends[i] - from
-	end, n = b.ends[i], 1
-	for i+n < len(b.ends) && n < maxSegments {
-		next := b.ends[i+n] - end
-		if next > size || b.ends[i+n]-from > maxSegmented {
-			break
-		}
-		end = b.ends[i+n]
-		n++
-		if next < size {
-			break // only the last may be shorter
-		}
-	}
-	return n, end
+	return true
 }
 
 // segmentationRefused tells the errors by which kernels, network cards and

@@ -152,12 +152,13 @@ func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
 			return true
 		})
 	}
-	if len(b.ends) == 0 || !v.seal(b) {
+	packets, _ := b.built()
+	if packets == 0 || !v.seal(b) {
 		return
 	}
-	v.counts.RTX += uint64(len(b.ends))
-	v.sfu.counters.rtx.Add(uint64(len(b.ends)))
-	v.send(remote, b)
+	v.counts.RTX += uint64(packets)
+	v.sfu.counters.rtx.Add(uint64(packets))
+	v.send(remote, b, time.Time{})
 }
 
 func (v *Viewer) laneLocked(ssrc uint32) *lane {

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sort"
-	"sync"
 	"time"
 
 	"edged/forward/protect"
@@ -186,43 +185,6 @@ func (l *lane) abandon(now time.Time) {
 func (l *lane) rejoin(now time.Time) {
 	l.wait(now)
 	l.rejoins = l.started
-}
-
-// batch is a frame's packets ready for the wire, back to back in one buffer.
-type batch struct {
-	buf  []byte
-	ends []int // offset behind each packet
-	tag  int   // bytes that endPacket leaves for an SRTP tag
-	key  bool  // it begins a run of pictures: a viewer can start from it
-	send sendmsg
-}
-
-// batches are for what is sent now and then.
-var batches = sync.Pool{New: func() any { return new(batch) }}
-
-// batchKept is the most buffer that a batch keeps when it is idle.
-const batchKept = 256 << 10
-
-// endPacket ends the packet that was appended to buf.
-func (b *batch) endPacket() {
-	var room [protect.MaxTag]byte
-	b.buf = append(b.buf, room[:b.tag]...)
-	b.ends = append(b.ends, len(b.buf))
-}
-
-func (b *batch) reset() { b.buf, b.ends, b.key = b.buf[:0], b.ends[:0], false }
-
-// trim gives back what an uncommonly large frame has taken.
-func (b *batch) trim() {
-	if cap(b.buf) > batchKept {
-		b.buf, b.ends = nil, nil
-	}
-}
-
-func (b *batch) release() {
-	b.trim()
-	b.reset()
-	batches.Put(b)
 }
 
 // pick decides which frame is sent next; ok is false while there is none.

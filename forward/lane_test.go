@@ -42,7 +42,7 @@ func drain(t *testing.T, l *lane, now time.Time) (out []*rtp.Packet, skipped uin
 	t.Helper()
 	var b batch
 	for {
-		b.reset()
+		b.begin()
 		f, s, ok := l.pick(now)
 		skipped += s
 		if !ok {
@@ -291,7 +291,7 @@ func BenchmarkLane(b *testing.B) {
 	for i := range b.N {
 		now := time.Now()
 		r.write(&capture.Frame{RTPTime: uint32(i) * 3000, Keyframe: i%60 == 0, Payloads: payloads}, now)
-		out.reset()
+		out.begin()
 		f, _, ok := l.pick(now)
 		if !ok {
 			b.Fatal("nothing to send")

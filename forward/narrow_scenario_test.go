@@ -176,7 +176,7 @@ func TestNarrowLinksAllocateNothing(t *testing.T) {
 		for partial := true; partial; now = now.Add(paceStep) {
 			_, partial = v.pump(&b, now) // nobody answers: the path is narrow
 		}
-		b.trim()
+		b.flush()
 		i++
 	}
 	for range ringPackets {

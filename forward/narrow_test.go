@@ -189,6 +189,7 @@ func (n *narrow) produce() {
 // pump does what the stream's worker does.
 func (n *narrow) pump() {
 	_, partial := n.v.pump(&n.b, n.now())
+	n.b.flush()
 	n.v.stream.askKeyframes(n.now())
 	n.pumpAt = 0
 	if partial {

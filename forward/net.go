@@ -208,11 +208,7 @@ func (c *mediaConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 
 // WriteToAddrPort implements ice.AddrPortReaderWriter.
 func (c *mediaConn) WriteToAddrPort(b []byte, addr netip.AddrPort) (int, error) {
-	packet := batches.Get().(*batch)
-	defer packet.release()
-	packet.buf = append(packet.buf, b...)
-	packet.ends = append(packet.ends, len(b))
-	if c.egress.send(addr, packet) == 0 {
+	if !c.egress.sendOne(addr, b) {
 		return 0, errNotSent
 	}
 	return len(b), nil

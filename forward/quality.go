@@ -174,12 +174,12 @@ func (v *Viewer) probe(b *batch, now time.Time) {
 	l := v.lanes[i]
 	v.begin(b)
 	v.at, v.kind = now, bwe.Padding
-	for seq := uint16(l.seq) - 1; len(b.buf) < bytes; seq-- {
-		if !l.resend(seq, b) {
-			break // no more is held
+	for seq := uint16(l.seq) - 1; ; seq-- {
+		if _, built := b.built(); built >= bytes || !l.resend(seq, b) {
+			break // enough, or no more is held
 		}
 	}
 	if v.seal(b) {
-		v.send(remote, b)
+		v.send(remote, b, time.Time{})
 	}
 }

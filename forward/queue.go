@@ -67,14 +67,16 @@ func (q *queue) waitLocked(now time.Time) time.Duration {
 	return max(0, now.Sub(q.frames[0].at))
 }
 
-// put copies a batch in. It takes every batch, even over the limit: room
-// says when to stop.
+// put takes what was built in a batch, even over the limit: room says when to
+// stop.
 func (q *queue) put(b *batch, now time.Time) {
-	f := queued{buf: append([]byte(nil), b.buf...), ends: append([]int(nil), b.ends...), key: b.key, at: now}
+	buf, ends := b.parcel()
+	f := queued{buf: append([]byte(nil), buf...), ends: append([]int(nil), ends...), key: b.key, at: now}
 	q.mu.Lock()
 	q.frames = append(q.frames, f)
 	q.bytes += len(f.buf)
 	q.mu.Unlock()
+	b.begin()
 	select {
 	case q.ready <- struct{}{}:
 	default:

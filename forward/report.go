@@ -64,7 +64,7 @@ func (v *Viewer) reportLocked(now time.Time, which func(*lane) bool) {
 		return
 	}
 	if remote := v.remote.Load(); remote != nil {
-		v.sfu.egress.send(*remote, b)
+		b.post(v.sfu.egress, parcel{to: *remote})
 	} else if v.queue.room(now) {
 		v.queue.put(b, now)
 	}

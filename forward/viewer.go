@@ -60,6 +60,7 @@ type Viewer struct {
 
 	selected atomic.Pointer[ice.Candidate] // the viewer's end of the selected pair
 	remotes  atomic.Int32                  // remote candidates taken, of this ICE generation
+	unsent   atomic.Uint64                 // packets, of those counted, that the kernel did not take
 
 	worker atomic.Int32                   // that serves it; the stream's goroutine moves it
 	before struct{ work, packets uint64 } // the stream's goroutine: what was counted last
@@ -292,15 +293,16 @@ func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
 	if !v.seal(b) {
 		return false
 	}
-	if len(b.ends) > 0 {
-		v.send(remote, b)
-		if !begun {
-			v.sent(l, f)
-		}
+	if packets, _ := b.built(); packets > 0 {
 		// What a joining viewer is caught up with is old, not late; and what
 		// is sent in parts is late for the path, not for the box.
+		var arrived time.Time
 		if rate == 0 && f.number > l.burst {
-			v.sfu.delay.observe(time.Since(f.arrived))
+			arrived = f.arrived
+		}
+		v.send(remote, b, arrived)
+		if !begun {
+			v.sent(l, f)
 		}
 	}
 	if end < f.count {
@@ -323,23 +325,35 @@ func (v *Viewer) askFor(l *lane, begins bool, now time.Time) {
 	v.stream.wantKeyframe(l.ring)
 }
 
-// send puts a batch on the wire; v.mu is held, so that frames stay in order.
-func (v *Viewer) send(remote *netip.AddrPort, b *batch) {
-	sent := len(b.ends)
+// send puts what was built in a batch on the wire, with the batch's flush;
+// v.mu is held, so that frames stay in order. A frame's arrival is counted for
+// its delay; the zero time is for what is not counted.
+func (v *Viewer) send(remote *netip.AddrPort, b *batch, arrived time.Time) {
+	packets, bytes := b.built()
+	v.work += frameWork + uint64(packets)
+	v.counts.Packets += uint64(packets)
+	v.counts.Bytes += uint64(bytes)
+	v.rate.add(bytes)
+	v.sfu.counters.bytes.Add(uint64(bytes))
 	if remote != nil {
-		sent = v.sfu.egress.send(*remote, b)
-	} else {
-		v.queue.put(b, v.at)
+		b.post(v.sfu.egress, parcel{to: *remote, viewer: v, arrived: arrived})
+		return
 	}
-	if lost := len(b.ends) - sent; lost > 0 {
+	v.queue.put(b, v.at)
+	v.taken(packets, packets)
+	if !arrived.IsZero() {
+		v.sfu.delay.observe(time.Since(arrived))
+	}
+}
+
+// taken is called when the kernel, or the queue, has taken some packets of all
+// that were sent together.
+func (v *Viewer) taken(packets, of int) {
+	v.sfu.counters.packets.Add(uint64(packets))
+	if lost := of - packets; lost > 0 {
+		v.unsent.Add(uint64(lost))
 		v.sfu.counters.drop(dropSocket, 1)
 	}
-	v.work += frameWork + uint64(sent)
-	v.counts.Packets += uint64(sent)
-	v.counts.Bytes += uint64(len(b.buf))
-	v.rate.add(len(b.buf))
-	v.sfu.counters.packets.Add(uint64(sent))
-	v.sfu.counters.bytes.Add(uint64(len(b.buf)))
 }
 
 // worked is what the viewer has cost since it joined, and its group.
@@ -363,16 +377,16 @@ func (v *Viewer) skip(frames int, broken bool) {
 	v.sfu.counters.drop(dropBehind, uint64(frames))
 }
 
-// begin empties b for RTP packets that seal will protect. v.mu is held.
+// begin starts a parcel of RTP packets that seal will protect. v.mu is held.
 func (v *Viewer) begin(b *batch) {
-	b.reset()
+	b.begin()
 	b.tag = v.media.Profile().TagSize()
 }
 
-// seal protects the RTP packets of a batch (RFC 3711, RFC 7714); where it
+// seal protects the RTP packets built in a batch (RFC 3711, RFC 7714); where it
 // cannot, it closes the viewer. v.mu is held.
 func (v *Viewer) seal(b *batch) bool {
-	if err := v.media.Seal(b.buf, b.ends); err != nil {
+	if err := v.media.Seal(b.parcel()); err != nil {
 		v.Close("SRTP: " + err.Error())
 		return false
 	}
@@ -397,6 +411,7 @@ func (v *Viewer) Stats() ViewerStats {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s := v.counts
+	s.Packets -= v.unsent.Load()
 	s.ID, s.Subject, s.Since, s.Path, s.Remote = v.id[:6], v.subject, v.since, path, remote
 	s.State = "connecting"
 	if s.Join > 0 {

@@ -70,7 +70,7 @@ func (w *worker) serve(now time.Time) (waiting bool) {
 			w.slow.add(v)
 		}
 	}
-	w.out.trim()
+	w.out.flush()
 	w.busy.Add(int64(time.Since(now)))
 	return waiting
 }
@@ -85,7 +85,7 @@ func (w *worker) servePaced(now time.Time) {
 			w.slow.add(v)
 		}
 	}
-	w.out.trim()
+	w.out.flush()
 	w.busy.Add(int64(time.Since(now)))
 }
 
