@@ -15,6 +15,7 @@ import (
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/stun/v4"
 	"github.com/pion/webrtc/v4"
 )
 
@@ -165,5 +166,53 @@ func TestDualStack(t *testing.T) {
 				t.Errorf("the viewer is at %s", remote)
 			}
 		})
+	}
+}
+
+// Floods of strangers' datagrams cost the viewers not a packet, and are
+// counted.
+func TestStrangers(t *testing.T) {
+	s := startSFU(t, nil)
+	st, _ := pulse(t, s, "dock", 8)
+	w := newWitness(t, newPeer(t, certificate(t)))
+	w.watch(s, st, 5)
+	udp, _ := s.Ports()
+	stranger, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", udp))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	forged, err := stun.Build(stun.BindingRequest, stun.TransactionID, stun.NewUsername(w.attribute("ice-ufrag")[0]+":x"), stun.NewShortTermIntegrity("a guess"), stun.Fingerprint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody, err := stun.Build(stun.BindingRequest, stun.TransactionID, stun.NewUsername("nobody:x"), stun.Fingerprint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range map[string][]byte{
+		"the viewer's ufrag": forged.Raw, "nobody's ufrag": nobody.Raw, "half a request": forged.Raw[:30],
+		"DTLS": append([]byte{22, 0xfe, 0xfd}, make([]byte, 40)...), "RTCP": append([]byte{0x80, 200}, make([]byte, 60)...),
+		"large": make([]byte, 9000), "empty": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := s.Stats().Ignored
+			for i := range 5000 {
+				_, _ = stranger.Write(p)
+				if i%50 == 49 {
+					time.Sleep(time.Millisecond) // paced, so that the kernel's buffers do not do our work
+				}
+			}
+			w.live(10)
+			pli := w.viewer.Stats().PLIs
+			w.feedback(&rtcp.PictureLossIndication{MediaSSRC: w.ssrc.Load()})
+			eventually(t, "the witness is heard", func() bool { return w.viewer.Stats().PLIs > pli })
+			if n := s.Stats().Ignored - before; n == 0 && name != "the viewer's ufrag" {
+				t.Error("none was counted")
+			}
+		})
+	}
+	if n := s.Stats().Dropped; len(n) > 0 {
+		t.Errorf("frames dropped: %v", n)
 	}
 }

@@ -167,9 +167,8 @@ func parseCandidate(text string) (ice.Candidate, error) {
 	return c, nil
 }
 
-// addCandidate hands a remote candidate to the agent. The mux takes packets
-// from an address to the viewer whose agent wrote there last, so an address
-// where another viewer is must not be checked. Errors: ErrOffer, ErrGone.
+// addCandidate hands a remote candidate to the agent. Errors: ErrOffer,
+// ErrGone.
 func (v *Viewer) addCandidate(text string) error {
 	c, err := parseCandidate(text)
 	if c == nil {
@@ -177,9 +176,6 @@ func (v *Viewer) addCandidate(text string) error {
 	}
 	if v.remotes.Add(1) > maxCandidates {
 		return nil // RFC 8445 §19.5.1: what is checked, and where, is bounded
-	}
-	if addr, err := netip.ParseAddr(c.Address()); err == nil && v.sfu.taken(v, netip.AddrPortFrom(addr.Unmap(), uint16(c.Port()))) {
-		return nil
 	}
 	if err := v.agent.AddRemoteCandidate(c); err != nil {
 		return fmt.Errorf("%w: %w", ErrGone, err)

@@ -123,6 +123,7 @@ func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
 	gap := max(resendGap, v.counts.RTT/2)
 	v.at, v.kind = now, bwe.Media
 	b := batches.Get().(*batch)
+	b.hasty = true // the reader of the media socket does not wait for room
 	defer b.release()
 	v.begin(b)
 	spent := false

@@ -73,6 +73,25 @@ func hostAddrs(bound netip.Addr) ([]netip.Addr, error) {
 	return hosts, nil
 }
 
+// listenAddrs divides the box's addresses: the first of each family, and the
+// others.
+func (s *SFU) listenAddrs() (first, further []netip.Addr) {
+	var have4, have6 bool
+	for _, a := range s.hostAddrs() {
+		have := &have4
+		if a.Is6() {
+			have = &have6
+		}
+		if *have {
+			further = append(further, a)
+		} else {
+			first = append(first, a)
+		}
+		*have = true
+	}
+	return first, further
+}
+
 // portPairs is how often a pair of equal UDP and TCP ports is tried for where
 // any will do.
 const portPairs = 20
@@ -93,7 +112,10 @@ func (s *SFU) listen() error {
 	if s.egress, err = newEgress(s.udp); err != nil {
 		return fmt.Errorf("webrtc.udp: media socket: %w", err)
 	}
-	s.udpMux = &udpMux{UDPMuxDefault: ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: &mediaConn{s.udp, s.egress}, Logger: s.pionLog.NewLogger("mux")}), sfu: s}
+	if s.mux, err = newMux(s); err != nil {
+		return fmt.Errorf("webrtc.udp: media socket: %w", err)
+	}
+	s.reader.Go(s.mux.run)
 	if s.tcp != nil {
 		s.tcpMux = ice.NewTCPMuxDefault(ice.TCPMuxParams{Listener: &mediaListener{Listener: s.tcp, places: make(chan struct{}, s.cfg.MaxViewers+strangers)}, ReadBufferSize: 8, Logger: s.pionLog.NewLogger("mux")})
 	}
@@ -170,54 +192,3 @@ func (i *interfaces) known(bound netip.Addr) (n transport.Net, addrs []netip.Add
 	}
 	return i.net, i.addrs, i.err
 }
-
-// udpMux is pion's mux, offering only usable addresses.
-type udpMux struct {
-	*ice.UDPMuxDefault
-	sfu *SFU
-}
-
-// GetListenAddresses implements ice.UDPMux; the agent makes a host candidate
-// of each.
-func (m *udpMux) GetListenAddresses() []net.Addr {
-	var out []net.Addr
-	for _, a := range m.sfu.hostAddrs() {
-		out = append(out, net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, m.sfu.bound.Port())))
-	}
-	return out
-}
-
-// mediaConn is the media socket below pion's mux. The mux ends for good at
-// the first read error; an ICMP error of one peer must not end it for all.
-// And it aborts a write by a deadline on the socket; that would take frames
-// from other viewers, so writes do not wait and deadlines do nothing.
-type mediaConn struct {
-	*net.UDPConn
-	egress *egress
-}
-
-// ReadFromAddrPort implements ice.AddrPortReaderWriter.
-func (c *mediaConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
-	for {
-		n, addr, err := c.ReadFromUDPAddrPort(b)
-		if err == nil || errors.Is(err, net.ErrClosed) {
-			return n, addr, err
-		}
-	}
-}
-
-// WriteToAddrPort implements ice.AddrPortReaderWriter.
-func (c *mediaConn) WriteToAddrPort(b []byte, addr netip.AddrPort) (int, error) {
-	if !c.egress.sendOne(addr, b) {
-		return 0, errNotSent
-	}
-	return len(b), nil
-}
-
-// SetDeadline implements net.PacketConn.
-func (c *mediaConn) SetDeadline(time.Time) error { return nil }
-
-// SetWriteDeadline implements net.PacketConn.
-func (c *mediaConn) SetWriteDeadline(time.Time) error { return nil }
-
-var errNotSent = errors.New("not sent")

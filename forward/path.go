@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ const (
 // open makes the viewer's ICE agent and answers its offer.
 func (v *Viewer) open(ctx context.Context) (string, error) {
 	options := []ice.AgentOption{
-		ice.WithUDPMux(v.sfu.udpMux),
+		ice.WithUDPMux(v.share),
 		ice.WithNetworkTypes([]ice.NetworkType{ice.NetworkTypeUDP4, ice.NetworkTypeUDP6, ice.NetworkTypeTCP4, ice.NetworkTypeTCP6}),
 		ice.WithCandidateTypes([]ice.CandidateType{ice.CandidateTypeHost}),
 		ice.WithMulticastDNSMode(ice.MulticastDNSModeDisabled),
@@ -121,21 +122,35 @@ func (v *Viewer) gather(ctx context.Context, version int) (string, error) {
 	}
 	return answer(v.offer, v.chosen, answerParams{
 		sessionID: v.sessionID, version: version + 1, ufrag: ufrag, pwd: pwd, fingerprint: v.sfu.fingerprint,
-		candidates: append(candidates, v.sfu.publicCandidates()...), stream: v.stream.id, lanes: v.lanes,
+		candidates: slices.Concat(candidates, v.sfu.furtherCandidates(), v.sfu.publicCandidates()), stream: v.stream.id, lanes: v.lanes,
 	}), nil
 }
+
+// furtherCandidates offers the addresses of the media socket that the agent
+// does not know of (muxShare.GetListenAddresses), as host candidates.
+func (s *SFU) furtherCandidates() []string {
+	var out []string
+	_, further := s.listenAddrs()
+	for i, a := range further {
+		out = append(out, fmt.Sprintf("candidate:host%d 1 udp %d %s %d typ host", i, priority(126, i+1), a, s.bound.Port()))
+	}
+	return out
+}
+
+// priority of a candidate by its kind's preference and its place among those
+// of the kind (RFC 8445 §5.1.2.1).
+func priority(kind uint32, place int) uint32 { return kind<<24 | uint32(65535-place)<<8 | 255 }
 
 // publicCandidates offers the addresses of a 1:1 NAT or port-forward as
 // server-reflexive candidates (RFC 8445 §5.1.1.2) of the media socket.
 func (s *SFU) publicCandidates() []string {
 	var out []string
 	for i, a := range s.cfg.PublicIPs {
-		priority := uint32(100)<<24 | uint32(65535-i)<<8 | 255 // RFC 8445 §5.1.2.1
 		unspecified := "0.0.0.0"
 		if a.Is6() {
 			unspecified = "::"
 		}
-		out = append(out, fmt.Sprintf("candidate:pub%d 1 udp %d %s %d typ srflx raddr %s rport 0", i, priority, a, s.bound.Port(), unspecified))
+		out = append(out, fmt.Sprintf("candidate:pub%d 1 udp %d %s %d typ srflx raddr %s rport 0", i, priority(100, i), a, s.bound.Port(), unspecified))
 	}
 	return out
 }
@@ -214,9 +229,16 @@ func (v *Viewer) moved(local, remote ice.Candidate) {
 	if err == nil && local.NetworkType().IsUDP() && local.Type() != ice.CandidateTypeRelay {
 		ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 		v.remote.Store(&ap)
+		v.sfu.mux.moved(v.share, ap)
 	} else {
 		v.remote.Store(nil)
 	}
+}
+
+// isAt tells whether the viewer's media goes to an address.
+func (v *Viewer) isAt(addr netip.AddrPort) bool {
+	at := v.remote.Load()
+	return at != nil && *at == addr
 }
 
 // path is the kind of the selected pair, "host/udp"; empty before there is one.

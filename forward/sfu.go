@@ -30,6 +30,7 @@ import (
 
 	"github.com/pion/dtls/v3"
 	"github.com/pion/ice/v4"
+	"github.com/pion/transport/v4/packetio"
 )
 
 // SFU forwards streams to viewers over one UDP port and one TCP port.
@@ -53,7 +54,8 @@ type SFU struct {
 	udp    *net.UDPConn
 	tcp    net.Listener
 	bound  netip.AddrPort
-	udpMux *udpMux
+	mux    *mux
+	reader sync.WaitGroup // of the media socket
 	tcpMux *ice.TCPMuxDefault
 	egress *egress
 	group  sync.WaitGroup // streams and viewers
@@ -132,12 +134,10 @@ func (s *SFU) closeSockets() {
 	if s.tcpMux != nil {
 		_ = s.tcpMux.Close()
 	}
-	if s.udpMux != nil {
-		_ = s.udpMux.Close()
-	}
 	if s.udp != nil {
 		_ = s.udp.Close()
 	}
+	s.reader.Wait()
 }
 
 // Ready is closed when the sockets are open.
@@ -280,20 +280,9 @@ func (s *SFU) join(ctx context.Context, st *Stream, o ViewerOptions) (*Viewer, s
 func (v *Viewer) admitted(s *SFU) {
 	v.ctx, v.cancel = context.WithCancelCause(s.ctx)
 	v.bookLowest()
+	v.share = &muxShare{mux: s.mux, viewer: v}
 	s.viewers[v] = struct{}{}
 	s.group.Add(1)
-}
-
-// taken tells whether media goes to another viewer than v at an address.
-func (s *SFU) taken(v *Viewer, addr netip.AddrPort) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for w := range s.viewers {
-		if at := w.remote.Load(); w != v && at != nil && *at == addr {
-			return true
-		}
-	}
-	return false
 }
 
 func (s *SFU) forget(v *Viewer) {
@@ -307,9 +296,10 @@ func (s *SFU) newViewer(st *Stream, o ViewerOptions, parsed *offer, chosen []sel
 	_, _ = rand.Read(id[:])
 	v := &Viewer{
 		id: base64.RawURLEncoding.EncodeToString(id[:]), subject: o.Subject, stream: st, sfu: s, since: time.Now(),
-		offer: parsed, chosen: chosen, done: make(chan struct{}), queue: newQueue(), quality: Auto,
+		offer: parsed, chosen: chosen, done: make(chan struct{}), queue: newQueue(), dtls: packetio.NewBuffer(), quality: Auto,
 	}
 	v.queue.drained, v.queue.skip = st.signal, v.skip
+	v.dtls.SetLimitCount(dtlsQueue)
 	log := o.Log
 	if log == nil {
 		log = s.log

@@ -17,7 +17,7 @@ const (
 
 // counters of the SFU; all may be used from any goroutine.
 type counters struct {
-	packets, bytes, nacks, rtx, plis atomic.Uint64
+	packets, bytes, nacks, rtx, plis, ignored atomic.Uint64
 
 	mu      sync.Mutex
 	dropped map[string]uint64
@@ -72,7 +72,7 @@ func (c *counters) join(camera string, err error) {
 
 func (c *counters) value() Stats {
 	s := Stats{
-		Packets: c.packets.Load(), Bytes: c.bytes.Load(), NACKs: c.nacks.Load(), RTX: c.rtx.Load(), PLIs: c.plis.Load(),
+		Packets: c.packets.Load(), Bytes: c.bytes.Load(), NACKs: c.nacks.Load(), RTX: c.rtx.Load(), PLIs: c.plis.Load(), Ignored: c.ignored.Load(),
 		Dropped: map[string]uint64{}, Joins: map[string]uint64{}, Refused: map[string]uint64{},
 	}
 	c.mu.Lock()
@@ -124,6 +124,7 @@ type Stats struct {
 	NACKs       uint64            // packets asked for again
 	RTX         uint64            // packets sent again
 	PLIs        uint64            // PLI and FIR received
+	Ignored     uint64            // datagrams received that were nobody's, malformed, or too many
 	Dropped     map[string]uint64 // frames not sent to a viewer, by reason: behind, narrow, socket, too_large
 	Data        map[string]uint64 // messages sent on data channels, by channel: meta, events
 	DataDropped map[string]uint64 // records not sent, by reason: thinned, behind

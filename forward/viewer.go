@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"net/netip"
@@ -17,7 +16,6 @@ import (
 	"edged/forward/protect"
 
 	"github.com/pion/ice/v4"
-	"github.com/pion/rtcp"
 	"github.com/pion/srtp/v3"
 	"github.com/pion/transport/v4/packetio"
 )
@@ -57,6 +55,9 @@ type Viewer struct {
 	remote atomic.Pointer[netip.AddrPort] // where media goes through the media socket; nil: through the agent
 	queue  *queue                         // what goes through the agent
 	data   atomic.Pointer[data.Channels]  // nil until the viewer uses them
+	share  *muxShare                      // of the media socket
+	dtls   *packetio.Buffer               // records that wait for the DTLS stack
+	in     inbound
 
 	selected atomic.Pointer[ice.Candidate] // the viewer's end of the selected pair
 	remotes  atomic.Int32                  // remote candidates taken, of this ICE generation
@@ -130,6 +131,7 @@ func (v *Viewer) end(err error) {
 	v.bookLayers()
 	v.mu.Unlock()
 	v.sfu.forget(v)
+	_ = v.share.Close()
 	close(v.done)
 }
 
@@ -147,13 +149,10 @@ func (v *Viewer) runInner(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dtlsBuffer := packetio.NewBuffer()
-	dtlsBuffer.SetLimitCount(dtlsQueue)
-	defer dtlsBuffer.Close()
-	keys := make(chan *srtp.Context, 1)
-	group.Go(func() { v.cancel(v.read(conn, dtlsBuffer, keys)) })
+	defer v.dtls.Close()
+	group.Go(func() { v.cancel(v.read(conn)) })
 
-	secure, err := v.handshake(ctx, conn, dtlsBuffer)
+	secure, err := v.handshake(ctx, conn, v.dtls)
 	if err != nil {
 		return err
 	}
@@ -162,7 +161,7 @@ func (v *Viewer) runInner(ctx context.Context) error {
 	v.media, v.out = secure.media, secure.out
 	v.counts.Profile = secure.media.Profile().String()
 	v.mu.Unlock()
-	keys <- secure.in
+	v.in.open(secure.in)
 	group.Go(func() { v.queue.run(ctx, conn) })
 	if err := v.stream.add(v); err != nil {
 		v.cancel(err)
@@ -193,37 +192,6 @@ func (v *Viewer) connect(ctx context.Context) (*ice.Conn, error) {
 		return nil, fmt.Errorf("ICE: %w", err)
 	}
 	return conn, nil
-}
-
-// read is the receiving goroutine: it tells DTLS from RTCP (RFC 7983) and
-// handles the latter.
-func (v *Viewer) read(conn *ice.Conn, dtls io.Writer, keys <-chan *srtp.Context) error {
-	var in *srtp.Context
-	buf, plain := make([]byte, receiveMTU), make([]byte, 0, receiveMTU)
-	for {
-		n, err := conn.Read(buf)
-		if err != nil {
-			return errICEFailed
-		}
-		p := buf[:n]
-		switch {
-		case n == 0:
-		case p[0] >= 20 && p[0] <= 63:
-			_, _ = dtls.Write(p) // a full queue drops, DTLS repeats
-		case p[0] >= 128 && p[0] <= 191 && n >= 8 && p[1] >= 192 && p[1] <= 223:
-			if in == nil {
-				select {
-				case in = <-keys:
-				default:
-					continue // before the handshake has ended
-				}
-			}
-			var header rtcp.Header
-			if plain, err = in.DecryptRTCP(plain[:0], p, &header); err == nil {
-				v.feedback(plain, time.Now())
-			}
-		}
-	}
 }
 
 // pump sends every frame that is due; it never waits for the viewer. It
