@@ -48,43 +48,47 @@ func (t *tokens) take(now time.Time, packets uint64) bool {
 }
 
 // feedback handles one compound RTCP packet of the viewer (RFC 3550 §6,
-// RFC 4585, RFC 5104). What cannot be parsed is dropped. Packets are parsed one
-// by one, and only those that are of use: a transport-wide feedback of 1.4 kB
-// can be made to unpack to hundreds of MiB.
-func (v *Viewer) feedback(packet []byte, now time.Time) {
-	for len(packet) >= 4 {
-		size := 4 * (int(binary.BigEndian.Uint16(packet[2:])) + 1)
-		if size > len(packet) {
+// RFC 4585, RFC 5104). It does not allocate, and does not retain the packet.
+// Only packets that are of use are parsed; what cannot be parsed is dropped, and
+// what follows it in the compound.
+func (v *Viewer) feedback(compound []byte, now time.Time) {
+	for {
+		p, rest, ok := nextRTCP(compound)
+		if !ok {
 			return
 		}
-		v.feedbackPacket(packet[:size], now)
-		packet = packet[size:]
+		v.feedbackPacket(p, now)
+		compound = rest
 	}
 }
 
 // feedbackPacket handles one packet of a compound.
-func (v *Viewer) feedbackPacket(b []byte, now time.Time) {
-	var nack rtcp.TransportLayerNack
-	var pli rtcp.PictureLossIndication
-	var fir rtcp.FullIntraRequest
-	var rr rtcp.ReceiverReport
-	var sr rtcp.SenderReport
-	const transportWide = 15
-	switch kind, format := rtcp.PacketType(b[1]), b[0]&0x1f; {
-	case kind == rtcp.TypeTransportSpecificFeedback && format == rtcp.FormatTLN && nack.Unmarshal(b) == nil:
-		v.nack(&nack, now)
-	case kind == rtcp.TypeTransportSpecificFeedback && format == transportWide:
-		v.measured(b, now)
-	case kind == rtcp.TypePayloadSpecificFeedback && format == rtcp.FormatPLI && pli.Unmarshal(b) == nil:
-		v.wantKeyframe(pli.MediaSSRC)
-	case kind == rtcp.TypePayloadSpecificFeedback && format == rtcp.FormatFIR && fir.Unmarshal(b) == nil:
-		for _, f := range fir.FIR {
-			v.wantKeyframe(f.SSRC)
+func (v *Viewer) feedbackPacket(p []byte, now time.Time) {
+	kind, format := rtcp.PacketType(p[1]), p[0]&0x1f
+	if kind == rtcp.TypeTransportSpecificFeedback && format == rtcp.FormatTCC {
+		v.measured(p, now) // the estimator takes it whole, with its padding
+		return
+	}
+	if p = unpadded(p); p == nil {
+		return
+	}
+	var reports [reportsMost]rtcp.ReceptionReport
+	ssrc, about := mediaSSRC(p)
+	switch {
+	case kind == rtcp.TypeReceiverReport:
+		v.reception(receptionReports(p, rtcpHeader, &reports), now)
+	case kind == rtcp.TypeSenderReport:
+		v.reception(receptionReports(p, rtcpHeader+senderInfo, &reports), now)
+	case !about:
+	case kind == rtcp.TypeTransportSpecificFeedback && format == rtcp.FormatTLN:
+		var pairs [nackPairsMost]rtcp.NackPair
+		v.nack(ssrc, nackPairs(p, &pairs), now)
+	case kind == rtcp.TypePayloadSpecificFeedback && format == rtcp.FormatPLI:
+		v.wantKeyframe(ssrc)
+	case kind == rtcp.TypePayloadSpecificFeedback && format == rtcp.FormatFIR:
+		for p = p[feedbackHead:]; len(p) >= 8; p = p[8:] { // RFC 5104 §4.3.1.1
+			v.wantKeyframe(binary.BigEndian.Uint32(p))
 		}
-	case kind == rtcp.TypeReceiverReport && rr.Unmarshal(b) == nil:
-		v.reception(rr.Reports, now)
-	case kind == rtcp.TypeSenderReport && sr.Unmarshal(b) == nil:
-		v.reception(sr.Reports, now)
 	}
 }
 
@@ -106,10 +110,10 @@ func (v *Viewer) wantKeyframe(ssrc uint32) {
 
 // nack sends again what the viewer lacks (RFC 4585 §6.2.1), within bounds: a
 // viewer that asks for everything gets little more than its share.
-func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
+func (v *Viewer) nack(ssrc uint32, pairs []rtcp.NackPair, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	l := v.laneLocked(p.MediaSSRC)
+	l := v.laneLocked(ssrc)
 	if l == nil || !l.nacks {
 		return
 	}
@@ -128,7 +132,7 @@ func (v *Viewer) nack(p *rtcp.TransportLayerNack, now time.Time) {
 	v.begin(b)
 	spent := false
 	rate, _ := v.paceRate(l, remote, now)
-	for _, pair := range p.Nacks {
+	for _, pair := range pairs {
 		if spent {
 			break // a viewer that asks for everything must not hold mu for long
 		}

@@ -47,20 +47,20 @@ func TestNACKIsBounded(t *testing.T) {
 	}
 	v.queue = newQueue() // the viewer has read them
 	all := rtcp.NackPairsFromSequenceNumbers(sequence(uint16(v.lanes[0].seq)-200, 200))
-	nack := &rtcp.TransportLayerNack{MediaSSRC: v.lanes[0].ssrc, Nacks: all}
-	v.nack(nack, testTime)
-	v.nack(nack, testTime) // at once again: the answers are still on their way
+	ssrc := v.lanes[0].ssrc
+	v.nack(ssrc, all, testTime)
+	v.nack(ssrc, all, testTime) // at once again: the answers are still on their way
 	if v.counts.RTX != 200 {
 		t.Errorf("%d packets sent again, want each once", v.counts.RTX)
 	}
 	for i := range 1000 { // a storm of ten seconds
 		v.queue = newQueue()
-		v.nack(nack, testTime.Add(time.Duration(i)*10*time.Millisecond))
+		v.nack(ssrc, all, testTime.Add(time.Duration(i)*10*time.Millisecond))
 	}
 	if most := uint64(resendBurst + 10*resendRate*2); v.counts.RTX > most {
 		t.Errorf("a storm of NACKs made the box send %d packets, at most %d are fair", v.counts.RTX, most)
 	}
-	v.nack(&rtcp.TransportLayerNack{MediaSSRC: 1, Nacks: all}, testTime) // nobody's
+	v.nack(1, all, testTime) // nobody's
 }
 
 func sequence(from uint16, n int) []uint16 {

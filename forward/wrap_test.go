@@ -44,7 +44,7 @@ func TestSequenceNumbersWrap(t *testing.T) {
 					continue
 				}
 				lost := sequence(last.SequenceNumber-99, 100) // across the wrap, now and then
-				v.nack(&rtcp.TransportLayerNack{MediaSSRC: l.ssrc, Nacks: rtcp.NackPairsFromSequenceNumbers(lost)}, now)
+				v.nack(l.ssrc, rtcp.NackPairsFromSequenceNumbers(lost), now)
 				checkResent(t, v, opened(t, v, in), lost, i)
 			}
 			if l.seq < 4<<16 {
