@@ -9,13 +9,25 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
 // version is set by the linker.
 var version = "dev"
 
-func main() { os.Exit(start()) }
+// gcPercent is how much garbage may gather, in percent of what is alive, where
+// GOGC does not say. What a hundred viewers make of it, a megabyte a second, is
+// collected every few seconds either way, and this takes a quarter off the
+// memory that a viewer costs.
+const gcPercent = 30
+
+func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	os.Exit(start())
+}
 
 // start runs the command line and returns the exit status: 0 stopped as
 // asked, 1 failed while running, 2 bad usage or configuration.

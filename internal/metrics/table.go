@@ -100,6 +100,8 @@ var table = []row{
 		read: func(s *Snapshot, e emit) { e(float64(s.SFU.Bytes)) }},
 	{name: "forward_dropped_total", kind: counter, labels: []string{"reason"}, help: "Frames not sent to a viewer, by reason.",
 		read: func(s *Snapshot, e emit) { byKey(s.SFU.Dropped, e) }},
+	{name: "forward_ignored_total", kind: counter, help: "Datagrams received on the media port that were nobody's, malformed, or too many.",
+		read: func(s *Snapshot, e emit) { e(float64(s.SFU.Ignored)) }},
 	{name: "forward_nacks_total", kind: counter, help: "Packets that viewers asked for again.",
 		read: func(s *Snapshot, e emit) { e(float64(s.SFU.NACKs)) }},
 	{name: "forward_rtx_packets_total", kind: counter, help: "Packets sent again.",
