@@ -239,7 +239,7 @@ func (n *nat) rebind() {
 // the end.
 func TestBlockedTCPViewer(t *testing.T) {
 	s := startSFU(t, nil)
-	st, _ := pulse(t, s, "dock", 50)
+	st, _ := pulse(t, s, "dock", 20) // two frames must not fill a receiver's buffer
 	w := newWitness(t, newPeer(t, certificate(t)))
 	w.join(s, st)
 	if err := w.connect(); err != nil {

@@ -18,7 +18,7 @@ import (
 )
 
 // memoryBound is the most bytes of heap and stacks that a viewer may cost. It
-// is 124 KB where the box has one address, and some more with each further one.
+// is about 130 KB, however many addresses the box has.
 const memoryBound = 160 << 10
 
 // TestPeerProcess is no test: it is the viewers' side of the one below, in a
