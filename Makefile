@@ -59,7 +59,7 @@ lab-soak-race: ## laboratory: 20 viewers for a minute, with the race detector in
 	go build -race -o .cache/bench/edged-race ./cmd/edged
 	go run ./scripts/bench/soak -edged .cache/bench/edged-race -n 20 -for 1m $(SOAK)
 
-lab-lossy: build ## laboratory: bad links; Chromium's freezes beside those of plain pion, 12 minutes (LOSSY='-only drop' for less)
+lab-lossy: build ## laboratory: bad links; Chromium's freezes beside those of plain pion, 14 minutes (LOSSY='-only drop' for less)
 	CGO_ENABLED=1 go build -o .cache/bench/baseline-live ./scripts/bench/baseline
 	go run ./scripts/bench/lossy $(LOSSY)
 

@@ -92,6 +92,9 @@ func writeMedia(line func(string, ...any), m offeredMedia, s selection, p answer
 	if l.rtxPT != 0 {
 		formats += " " + strconv.Itoa(int(l.rtxPT))
 	}
+	if l.repairs.pt != 0 {
+		formats += " " + strconv.Itoa(int(l.repairs.pt))
+	}
 	line("m=%s 9 %s %s", m.kind, m.proto, formats)
 	line("c=IN IP4 0.0.0.0")
 	if m.mid != "" {
@@ -119,10 +122,14 @@ func writeMedia(line func(string, ...any), m offeredMedia, s selection, p answer
 		line("a=fmtp:%d apt=%d", l.rtxPT, s.pt)
 		line("a=ssrc-group:FID %d %d", l.ssrc, l.rtxSSRC)
 	}
+	l.answerRepairs(line, m)
 	line("a=msid:%s %s-%s", p.stream, p.stream, m.kind)
 	line("a=ssrc:%d cname:%s", l.ssrc, cname)
 	if l.rtxPT != 0 {
 		line("a=ssrc:%d cname:%s", l.rtxSSRC, cname)
+	}
+	if l.repairs.pt != 0 {
+		line("a=ssrc:%d cname:%s", l.repairs.ssrc, cname)
 	}
 	writeCandidates(line, p)
 }

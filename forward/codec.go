@@ -96,7 +96,7 @@ func codecError(tracks []capture.Track, o *offer) error {
 		}
 		for _, f := range m.formats {
 			switch strings.ToLower(f.codec) {
-			case "", "rtx", "red", "ulpfec", "flexfec-03":
+			case "", "rtx", "red", "ulpfec", repairFormat:
 				continue
 			}
 			viewer = append(viewer, offered{f.codec, f.fmtp})

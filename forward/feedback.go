@@ -139,6 +139,7 @@ func (v *Viewer) nack(ssrc uint32, pairs []rtcp.NackPair, now time.Time) {
 		pair.Range(func(seq uint16) bool {
 			v.counts.NACKs++
 			v.sfu.counters.nacks.Add(1)
+			l.losses.missing(seq)
 			r := &v.recent[seq%recentResends]
 			if r.ssrc == l.ssrc && r.seq == seq && now.UnixNano()-r.at < int64(gap) {
 				return true
@@ -192,6 +193,7 @@ func (v *Viewer) reception(reports []rtcp.ReceptionReport, now time.Time) {
 		if d := time.Duration(rtt) * time.Second >> 16; d < time.Minute && r.LastSenderReport != 0 {
 			v.counts.RTT = d
 		}
+		v.planRepairs(l)
 		v.grade.take(v.counts.Loss, v.counts.RTT, v.counts.Jitter)
 		if v.bandwidth != nil && r.LastSenderReport != 0 {
 			v.bandwidth.Reception(now, v.counts.Loss, v.counts.RTT)

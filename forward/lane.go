@@ -82,6 +82,9 @@ type lane struct {
 	thinner thinner
 	pacer   pacer
 
+	repairs repairs
+	losses  losses
+
 	packets, octets uint32 // for the sender report
 	lastTime        uint32 // RTP time sent last
 	lastCaptured    time.Time
@@ -122,6 +125,7 @@ func newLane(rings []*ring, clockRate uint32, f format, now time.Time) *lane {
 		tsOffset: rand.Uint32(), broken: rankMost + 1,
 	}
 	l.layout, l.nacks = layOut(extensions{}), slices.Contains(f.feedback, "nack")
+	l.repairs = newRepairs(f.fec)
 	if f.hasRTX {
 		l.rtxPT, l.rtxSSRC, l.rtxSeq = f.rtx, rand.Uint32()|1, uint16(rand.Uint32()&0x7fff)
 	}
@@ -272,7 +276,8 @@ func (l *lane) buildTo(f frame, end int, b *batch) {
 	}
 	stamp := &l.runs[l.nruns-1].stamp
 	h := header{pt: l.pt, time: stamp.of(f), ssrc: l.ssrc, captured: ntp(f.captured)}
-	for i := l.part; i < end; i++ {
+	first := l.part
+	for i := first; i < end; i++ {
 		payload := l.ring.payloadLocked(f.first + uint64(i))
 		h.seq, h.marker = uint16(l.seq), l.marks(f, f.first+uint64(i))
 		b.buf = l.appendHeader(b.buf, &h, len(payload))
@@ -281,6 +286,7 @@ func (l *lane) buildTo(f frame, end int, b *batch) {
 		l.seq++
 		l.packets++
 		l.octets += uint32(len(payload))
+		l.repair(b, i+1-first, end-first, f.keyframe)
 	}
 	b.key = f.keyframe && !l.ring.audio
 	l.part = end

@@ -49,6 +49,7 @@ type format struct {
 	feedback  []string // "nack", "nack pli", "ccm fir", …
 	rtx       uint8    // payload type of its RTX, 0 if none
 	hasRTX    bool
+	fec       uint8 // payload type of the repair packets (FlexFEC) of its m-line, 0 if none
 }
 
 // parseOffer reads an SDP offer (RFC 9429 §5.8). Errors wrap ErrOffer.
@@ -200,6 +201,7 @@ func parseMedia(m *sdp.MediaDescription) offeredMedia {
 			out.formats[i].rtx, out.formats[i].hasRTX = out.formats[j].pt, true
 		}
 	}
+	out.repairs()
 	return out
 }
 

@@ -152,7 +152,7 @@ func (v *Viewer) want(l *lane) {
 			}
 		}
 	}
-	v.bandwidth.Want((bits + v.soundRate()) * wantHeadroom)
+	v.bandwidth.Want((bits*(1+l.repairs.plan.share) + v.soundRate()) * wantHeadroom)
 }
 
 // probe sends what the estimator asks for to find out whether the path takes

@@ -18,6 +18,7 @@ func (v *Viewer) layOut() {
 			l.ids.playout = 0 // of pictures only
 		}
 		l.layout = layOut(l.ids)
+		l.repairs.layout = layOut(extensions{number: l.ids.number})
 	}
 }
 

@@ -17,7 +17,7 @@ const (
 
 // counters of the SFU; all may be used from any goroutine.
 type counters struct {
-	packets, bytes, nacks, rtx, plis, ignored atomic.Uint64
+	packets, bytes, nacks, rtx, fec, plis, ignored atomic.Uint64
 
 	mu      sync.Mutex
 	dropped map[string]uint64
@@ -72,7 +72,7 @@ func (c *counters) join(camera string, err error) {
 
 func (c *counters) value() Stats {
 	s := Stats{
-		Packets: c.packets.Load(), Bytes: c.bytes.Load(), NACKs: c.nacks.Load(), RTX: c.rtx.Load(), PLIs: c.plis.Load(), Ignored: c.ignored.Load(),
+		Packets: c.packets.Load(), Bytes: c.bytes.Load(), NACKs: c.nacks.Load(), RTX: c.rtx.Load(), FEC: c.fec.Load(), PLIs: c.plis.Load(), Ignored: c.ignored.Load(),
 		Dropped: map[string]uint64{}, Joins: map[string]uint64{}, Refused: map[string]uint64{},
 	}
 	c.mu.Lock()
@@ -123,6 +123,7 @@ type Stats struct {
 	Bytes       uint64            // of UDP payload, likewise
 	NACKs       uint64            // packets asked for again
 	RTX         uint64            // packets sent again
+	FEC         uint64            // repair packets (FlexFEC), among those sent
 	PLIs        uint64            // PLI and FIR received
 	Ignored     uint64            // datagrams received that were nobody's, malformed, or too many
 	Dropped     map[string]uint64 // frames not sent to a viewer, by reason: behind, narrow, socket, too_large
@@ -186,6 +187,7 @@ type ViewerStats struct {
 	Worker   int           // index of the stream's worker that serves it
 	NACKs    uint64        // packets asked for again
 	RTX      uint64        // packets sent again
+	FEC      uint64        // repair packets (FlexFEC), among those sent
 	PLIs     uint64        // PLI and FIR received
 	Queued   time.Duration // that the oldest frame has waited for the path (ICE-TCP)
 	Skipped  uint64        // frames skipped because the viewer was behind

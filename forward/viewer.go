@@ -244,6 +244,7 @@ func (v *Viewer) pumpOne(l *lane, b *batch, now time.Time) bool {
 		l.buildTo(f, end, b)
 	}
 	l.ring.mu.RUnlock()
+	v.countRepairs(l)
 	if l.left > left {
 		v.counts.Thinned += l.left - left
 		v.sfu.counters.drop(dropNarrow, l.left-left)

@@ -52,6 +52,7 @@ type topologyViewer struct {
 	Worker   int       `json:"worker"`        // index into the camera's workers
 	NACKs    uint64    `json:"nacks"`
 	RTX      uint64    `json:"rtx"`
+	FEC      uint64    `json:"fec"` // repair packets, among those sent
 	PLIs     uint64    `json:"plis"`
 	Skipped  uint64    `json:"skipped"`  // frames
 	Thinned  uint64    `json:"thinned"`  // frames left out because the path takes less
@@ -101,6 +102,6 @@ func watcher(v forward.ViewerStats) topologyViewer {
 	return topologyViewer{
 		ID: v.ID, Subject: v.Subject, Since: v.Since.UTC(), State: v.State, Path: v.Path, Remote: v.Remote, Codec: v.Codec, SRTP: v.Profile, Quality: string(v.Quality), Layer: v.Layer, Estimate: v.Estimate,
 		Packets: v.Packets, Bytes: v.Bytes, Bitrate: v.Bitrate, Loss: v.Loss, Lost: v.Lost, Jitter: v.Jitter.Seconds(), RTT: v.RTT.Seconds(),
-		Score: v.Score, Group: v.Group.String(), Worker: v.Worker, NACKs: v.NACKs, RTX: v.RTX, PLIs: v.PLIs, Skipped: v.Skipped, Thinned: v.Thinned, Queue: v.Queued.Milliseconds(), JoinTime: v.Join.Seconds(),
+		Score: v.Score, Group: v.Group.String(), Worker: v.Worker, NACKs: v.NACKs, RTX: v.RTX, FEC: v.FEC, PLIs: v.PLIs, Skipped: v.Skipped, Thinned: v.Thinned, Queue: v.Queued.Milliseconds(), JoinTime: v.Join.Seconds(),
 	}
 }

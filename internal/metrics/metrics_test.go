@@ -39,7 +39,7 @@ func full() Snapshot {
 			{ID: "gate", Phase: capture.Offline, Tracks: []capture.Track{{Kind: capture.Video}}}, // no frame yet
 		},
 		SFU: forward.Stats{
-			Packets: 100_000, Bytes: 110_000_000, NACKs: 12, RTX: 11, PLIs: 3, Ignored: 14,
+			Packets: 100_000, Bytes: 110_000_000, NACKs: 12, RTX: 11, FEC: 21, PLIs: 3, Ignored: 14,
 			Dropped:     map[string]uint64{"behind": 4, "socket": 5},
 			Data:        map[string]uint64{"meta": 600, "events": 9},
 			DataDropped: map[string]uint64{"thinned": 30, "behind": 2},

@@ -106,6 +106,8 @@ var table = []row{
 		read: func(s *Snapshot, e emit) { e(float64(s.SFU.NACKs)) }},
 	{name: "forward_rtx_packets_total", kind: counter, help: "Packets sent again.",
 		read: func(s *Snapshot, e emit) { e(float64(s.SFU.RTX)) }},
+	{name: "forward_fec_packets_total", kind: counter, help: "Repair packets (FlexFEC) sent, among all packets sent.",
+		read: func(s *Snapshot, e emit) { e(float64(s.SFU.FEC)) }},
 	{name: "forward_frame_delay_seconds", kind: histogram, help: "From a frame's arrival to the last viewer's socket.",
 		histogram: func(s *Snapshot) forward.Histogram { return s.SFU.FrameDelay }},
 

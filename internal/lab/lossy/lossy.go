@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,6 +43,8 @@ type Sample struct {
 	NACKs   int     `json:"nacks"`  // feedback packets, each for several lost ones
 	PLIs    int     `json:"plis"`
 	Packets int     `json:"packets"`
+	Repairs int     `json:"repairs"` // FlexFEC packets
+	Unused  int     `json:"unused"`  // … that nothing was made of
 	Bytes   int     `json:"bytes"`
 }
 
@@ -49,6 +52,7 @@ type Sample struct {
 type Subject struct {
 	Name     string // a word, for the table and the page
 	Endpoint string // WHEP
+	Bare     bool   // the offer has no FlexFEC
 }
 
 // Lab is a browser that watches subjects, each over a path of its own.
@@ -165,6 +169,9 @@ func (l *Lab) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // join passes an offer on, and puts a path before what answers it.
 func (l *Lab) join(ctx context.Context, subject int, offer string) (string, error) {
 	s := l.subjects[subject]
+	if s.Bare {
+		offer = withoutRepairs(offer)
+	}
 	answer, err := post(ctx, s.Endpoint, anonymous(offer))
 	if err != nil {
 		return "", err
@@ -208,6 +215,27 @@ func anonymous(offer string) string {
 	var out strings.Builder
 	for line := range strings.Lines(offer) {
 		if !strings.HasPrefix(line, "a=candidate:") {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
+}
+
+// withoutRepairs is an offer without FlexFEC.
+func withoutRepairs(offer string) string {
+	before, _, found := strings.Cut(offer, " flexfec-03/90000")
+	if !found {
+		return offer
+	}
+	pt := before[strings.LastIndex(before, ":")+1:]
+	var out strings.Builder
+	for line := range strings.Lines(offer) {
+		if strings.HasPrefix(line, "m=video") {
+			fields := strings.Fields(line)
+			formats := slices.DeleteFunc(fields[3:], func(f string) bool { return f == pt })
+			line = strings.Join(append(fields[:3], formats...), " ") + "\r\n"
+		}
+		if !strings.Contains(line, ":"+pt+" ") {
 			out.WriteString(line)
 		}
 	}

@@ -44,11 +44,16 @@ func loss(p float64) func(*link.Shape) { return func(s *link.Shape) { s.Loss = p
 func Scenarios() []Scenario {
 	wide := link.Shape{Rate: 5e6, Queue: queue, Delay: delay}
 	narrow := link.Shape{Rate: 600e3, Queue: queue, Delay: delay}
+	far := func(change func(*link.Shape)) func(*link.Shape) {
+		return func(s *link.Shape) { change(s); s.Delay = 50 * time.Millisecond }
+	}
 	return []Scenario{
 		steady("2 % loss", time.Minute, loss(.02)),
 		steady("5 % loss", time.Minute, loss(.05)),
 		steady("10 % loss", time.Minute, loss(.10)),
 		steady("bursts of 5 lost, 2.4 % in all", time.Minute, func(s *link.Shape) { s.Burst = link.Burst{Enter: .005, Leave: .2} }),
+		steady("5 % loss, 100 ms there and back", time.Minute, far(loss(.05))),
+		steady("bursts of 5 lost, 100 ms there and back", time.Minute, far(func(s *link.Shape) { s.Burst = link.Burst{Enter: .005, Leave: .2} })),
 		steady("40 ms jitter (0 to 80)", time.Minute, func(s *link.Shape) { s.Jitter = 80 * time.Millisecond }),
 		{Name: "drop from 5 Mbit/s to 600 kbit/s, and back", For: 90 * time.Second, Drop: 20 * time.Second, Recovery: 50 * time.Second,
 			Steps: []Step{{0, wide}, {20 * time.Second, narrow}, {50 * time.Second, wide}}},
@@ -113,6 +118,7 @@ type Summary struct {
 	NACKs    int
 	PLIs     int
 	Keys     int
+	Repairs  int           // FlexFEC packets
 	Bitrate  float64       // bits/s received
 	Longest  time.Duration // without a frame, as coarse as the samples
 	Low      time.Duration // from the drop to the low layer; 0: it was low, or never became so
@@ -164,6 +170,7 @@ func Summarize(samples []Sample, began time.Time, s Scenario) (out Summary) {
 	out.Freezes, out.Frozen = last.Freezes-first.Freezes, time.Duration((last.Frozen-first.Frozen)*float64(time.Second))
 	out.Frames = float64(last.Decoded-first.Decoded) / out.Took.Seconds()
 	out.NACKs, out.PLIs, out.Keys = last.NACKs-first.NACKs, last.PLIs-first.PLIs, last.Keys-first.Keys
+	out.Repairs = last.Repairs - first.Repairs
 	out.Bitrate = float64(last.Bytes-first.Bytes) * 8 / out.Took.Seconds()
 	return out
 }
@@ -198,14 +205,14 @@ func criteria(w io.Writer, all []Result) {
 // PrintTable writes a line a result, and what holds.
 func PrintTable(w io.Writer, all []Result) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "path\tviewer of\tfreezes\tfrozen s\tlongest gap s\tframes/s\tkbit/s\tlow after s\thigh after s\tswitches\tNACKs\tPLIs\tkeyframes\tlost %")
+	fmt.Fprintln(t, "path\tviewer of\tfreezes\tfrozen s\tlongest gap s\tframes/s\tkbit/s\tlow after s\thigh after s\tswitches\tNACKs\tPLIs\tkeyframes\trepairs\tlost %")
 	for _, r := range all {
 		low, high := "", ""
 		if r.Drops {
 			low, high = moment(r.Low), moment(r.High)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%.1f\t%.1f\t%.1f\t%.0f\t%s\t%s\t%d\t%d\t%d\t%d\t%.1f\n", r.Scenario, r.Subject, r.Freezes, r.Frozen.Seconds(), r.Longest.Seconds(),
-			r.Frames, r.Bitrate/1000, low, high, r.Switches, r.NACKs, r.PLIs, r.Keys, 100*r.Lost)
+		fmt.Fprintf(t, "%s\t%s\t%d\t%.1f\t%.1f\t%.1f\t%.0f\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.1f\n", r.Scenario, r.Subject, r.Freezes, r.Frozen.Seconds(), r.Longest.Seconds(),
+			r.Frames, r.Bitrate/1000, low, high, r.Switches, r.NACKs, r.PLIs, r.Keys, r.Repairs, 100*r.Lost)
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -8,11 +8,13 @@ import (
 )
 
 // The subjects: edged with two layers of 2.5 Mbit/s and 500 kbit/s, edged with
-// the better one alone, and plain pion with that, NACK and PLI.
+// the better one alone, the same to a viewer that takes no FlexFEC, and plain
+// pion with that, NACK and PLI.
 const (
 	twoLayers = "edged-2-layers"
 	oneLayer  = "edged-1-layer"
 	plainPion = "pion-nack"
+	bareLayer = "edged-1-layer-no-fec"
 )
 
 // The widths of the layers.
@@ -39,7 +41,10 @@ func StartSubjects(ctx context.Context, edged, baseline, dir string) (all []Subj
 		return nil, nil, err
 	}
 	stop = box.Stop
-	all = []Subject{{twoLayers, root + "/whep/two"}, {oneLayer, root + "/whep/one"}}
+	all = []Subject{
+		{Name: twoLayers, Endpoint: root + "/whep/two"}, {Name: oneLayer, Endpoint: root + "/whep/one"},
+		{Name: bareLayer, Endpoint: root + "/whep/one", Bare: true},
+	}
 	if baseline != "" {
 		p, err := bench.Start(-1, baseline, "-pattern", "-nack")
 		if err != nil {
@@ -50,7 +55,7 @@ func StartSubjects(ctx context.Context, edged, baseline, dir string) (all []Subj
 		if err != nil {
 			return nil, nil, errors.Join(err, box.Stop())
 		}
-		all = append(all, Subject{plainPion, endpoint})
+		all = append(all, Subject{Name: plainPion, Endpoint: endpoint})
 	}
 	for _, s := range all {
 		if err := bench.AwaitPicture(ctx, s.Endpoint, ""); err != nil {
