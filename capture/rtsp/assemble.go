@@ -19,6 +19,11 @@ const (
 // codec before the camera is said to send another.
 const foreignLimit = 64
 
+// repeatMost is how far back a packet may be to be one that was there before,
+// or that came too late: the unit that lacked it is gone. What is further back
+// is another beginning.
+const repeatMost = 64
+
 // unit is an access unit as received.
 type unit struct {
 	parts    [][]byte // as [capture.Bitstream] takes them
@@ -37,6 +42,7 @@ type assembler struct {
 
 	synced  bool   // next is known
 	next    uint16 // sequence number
+	ssrc    uint32 // of the last packet
 	foreign int    // packets in a row that make no sense in the format
 
 	// the unit in the making
@@ -55,8 +61,13 @@ type assembler struct {
 	parts [][]byte // scratch
 }
 
-// push takes the next packet in order. Errors are final.
+// push takes the next packet in order; one that is repeated, or late, is left
+// out. Errors are final.
 func (a *assembler) push(p *rtp.Packet) error {
+	if back := a.next - p.SequenceNumber; a.synced && p.SSRC == a.ssrc && back > 0 && back <= repeatMost {
+		return nil
+	}
+	a.ssrc = p.SSRC
 	gap := a.synced && p.SequenceNumber != a.next
 	if gap {
 		if n := p.SequenceNumber - a.next; n < 1<<15 {
