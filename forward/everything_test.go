@@ -24,10 +24,12 @@ type everything struct {
 	numbered uint16 // packets since the last feedback
 	first    uint16
 	feedback []byte
+	loss     byte // that it reports, of 256
+	rtt      time.Duration
 }
 
 func newEverything(t testing.TB) *everything {
-	x := &everything{now: testTime.Add(burstWait), feedback: make([]byte, 0, 512)}
+	x := &everything{now: testTime.Add(burstWait), feedback: make([]byte, 0, 512), loss: 13, rtt: 100 * time.Millisecond}
 	x.v, x.r, x.payloads = path(t, true)
 	e, err := bwe.New(bwe.Config{Min: leastEstimate, Start: firstEstimate, Max: mostEstimate})
 	if err != nil {
@@ -70,14 +72,13 @@ func (x *everything) lacks(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(uint16(l.seq)-3)<<16)
 }
 
-// report appends a receiver report of 5 % loss and a round trip of 100 ms (RFC
-// 3550 §6.4.2).
+// report appends a receiver report (RFC 3550 §6.4.2).
 func (x *everything) report(b []byte) []byte {
 	b = append(b, 0x81, byte(rtcp.TypeReceiverReport), 0, 7, 0, 0, 0, 1)
 	b = binary.BigEndian.AppendUint32(b, x.v.lanes[0].ssrc)
-	b = append(b, 13, 0, 0, 9)
+	b = append(b, x.loss, 0, 0, 9)
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 50)
-	b = binary.BigEndian.AppendUint32(b, uint32(ntp(x.now.Add(-100*time.Millisecond))>>16))
+	b = binary.BigEndian.AppendUint32(b, uint32(ntp(x.now.Add(-x.rtt))>>16))
 	return append(b, 0, 0, 0, 0)
 }
 
@@ -102,19 +103,49 @@ func (x *everything) acknowledge(b []byte) []byte {
 	return b
 }
 
-// With all of it on, a frame allocates nothing.
-func TestEverythingAllocatesNothing(t *testing.T) {
+// Repair packets come while packets are lost far away, and only then; how many
+// there are is counted, and the estimate has taken them.
+func TestRepairsFollowTheReports(t *testing.T) {
 	x := newEverything(t)
-	for range ringPackets/len(x.payloads) + 1 { // the ring has its buffers, the estimator its history
-		x.frame()
+	second := func(loss byte, rtt time.Duration) (repairs, packets uint64) {
+		x.loss, x.rtt = loss, rtt
+		for range 30 { // what was before is forgotten
+			x.frame()
+		}
+		before := x.v.counts
+		for range 30 {
+			x.frame()
+		}
+		return x.v.counts.FEC - before.FEC, x.v.counts.Packets - x.v.counts.RTX - before.Packets + before.RTX
 	}
-	if n := testing.AllocsPerRun(1000, x.frame); n != 0 {
-		t.Errorf("%v allocations a frame", n)
+	for _, c := range []struct {
+		what    string
+		loss    byte
+		rtt     time.Duration
+		repairs uint64 // of 30 frames
+	}{
+		{"nothing is lost", 0, 200 * time.Millisecond, 0},
+		{"5 % near", 13, 30 * time.Millisecond, 0},
+		{"5 % far away", 13, 100 * time.Millisecond, 60},
+		{"a bit nearer", 13, 60 * time.Millisecond, 60},
+		{"near again", 13, 40 * time.Millisecond, 0},
+		{"2 % far away", 5, 100 * time.Millisecond, 30},
+		{"nothing any more", 0, 100 * time.Millisecond, 0},
+	} {
+		repairs, packets := second(c.loss, c.rtt)
+		if repairs < c.repairs || repairs > c.repairs+3 || packets != 30*9+repairs {
+			t.Errorf("%s: %d repair packets of %d in 30 frames, want %d", c.what, repairs, packets, c.repairs)
+		}
 	}
-	c := x.v.counts
-	if c.FEC < 1000 || c.RTX < 1000 || c.RTT < 90*time.Millisecond || !x.v.heard || x.v.estimate() < firstEstimate/2 {
-		t.Errorf("not everything is on: %+v, estimate %v", c, x.v.estimate())
+	if n := x.v.sfu.counters.fec.Load(); n != x.v.counts.FEC || n == 0 {
+		t.Errorf("%d counted, %d of the viewer", n, x.v.counts.FEC)
 	}
+	remote := x.v.remote.Load()
+	x.v.remote.Store(nil) // to TCP: nothing is lost there
+	if repairs, _ := second(13, 100*time.Millisecond); repairs != 0 {
+		t.Errorf("%d repair packets over TCP", repairs)
+	}
+	x.v.remote.Store(remote)
 }
 
 func BenchmarkEverything(b *testing.B) {
