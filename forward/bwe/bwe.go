@@ -58,6 +58,10 @@ type Config struct {
 	Min   float64 // never below, > 0
 	Start float64 // before anything is known, Min ≤ Start ≤ Max
 	Max   float64 // never above
+
+	// Lost, if not nil, is told of each packet that the viewer says has not
+	// arrived, once, while Feedback or FeedbackBytes runs.
+	Lost func(seq uint16)
 }
 
 // Estimator estimates the path to one viewer. It is not safe for concurrent
@@ -98,6 +102,7 @@ type Estimator struct {
 	rate      float64       // the estimate
 	ceiling   float64       // what the path delivered when it was last over-used; 0 unknown
 	cut       time.Duration // last time the rate was lowered
+	filled    time.Duration // … because the path was full
 	cutArrive time.Duration // what had arrived then, by the viewer's clock
 	revisable bool          // that cut was the first in a while
 	raised    time.Duration // last time the rate was allowed to grow
@@ -202,6 +207,17 @@ func (e *Estimator) Estimate() float64 {
 // Loss is the share of packets that were lost lately, 0 to 1.
 func (e *Estimator) Loss() float64 { return e.loss.smooth }
 
+// RoundTrip is the least time lately from a packet's leaving to the feedback
+// that tells of it; 0: not known.
+func (e *Estimator) RoundTrip() time.Duration {
+	d, _ := e.roundTrip.value()
+	return d
+}
+
+// Jitter is how much later or earlier than the one before a frame arrives, on
+// average, as far as queues do not explain it; at most 50 ms.
+func (e *Estimator) Jitter() time.Duration { return e.trend.noise }
+
 // Delayed says that the path is over-used: a queue grew in it at the last feedback.
 func (e *Estimator) Delayed() bool { return e.delayed }
 
@@ -214,7 +230,7 @@ func (e *Estimator) Queue() time.Duration { return e.standing() }
 // back.
 func (e *Estimator) Full(now time.Time) bool {
 	t := e.clock(now)
-	return e.standing() > fullQueue || e.loss.smooth-e.loss.inherent > fullLoss || e.silent(t)
+	return e.standing() > fullQueue || e.loss.excess > fullLoss || e.silent(t)
 }
 
 // Backlog is how long the path takes, at the estimate, to deliver what was sent
@@ -233,7 +249,7 @@ func (e *Estimator) Backlog() time.Duration {
 // more than the estimate will fill its queue.
 func (e *Estimator) Narrow(now time.Time) bool {
 	t := e.clock(now)
-	return e.cut > 0 && t-e.cut < fullFor || e.silent(t)
+	return e.filled > 0 && t-e.filled < fullFor || e.silent(t)
 }
 
 // Want says what the viewer would be sent, in bits/s, if the path took it.

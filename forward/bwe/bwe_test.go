@@ -2,6 +2,7 @@ package bwe
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 )
@@ -239,13 +240,56 @@ func TestGroups(t *testing.T) {
 func TestLossIsGentle(t *testing.T) {
 	for _, tt := range []struct {
 		share       float64
+		windows     int
 		least, most float64
-	}{{0.02, 1e6, 1e6}, {0.10, 1e6, 1e6}, {0.15, 0.9e6, 0.95e6}, {0.5, 0.4e6, 0.4e6}, {0.9, 0.5e6, 0.5e6}} {
+	}{
+		{0.02, 20, 1e6, 1e6}, {0.10, 20, 1e6, 1e6}, {0.30, 1, 1e6, 1e6}, {0.25, 6, 0.7e6, 0.95e6},
+		{0.5, 1, 0.4e6, 0.4e6}, {0.9, 1, 0.5e6, 0.5e6},
+	} {
 		e := estimator(t)
-		e.lossy(time.Second, tt.share, 0.4e6)
+		for i := range tt.windows {
+			e.lossy(time.Duration(i+1)*time.Second, tt.share, 0.4e6)
+		}
 		if r := e.Estimate(); r < tt.least || r > tt.most {
 			t.Errorf("%v lost: %.0f, want %.0f to %.0f", tt.share, r, tt.least, tt.most)
 		}
+	}
+}
+
+// One bad window is not held against those after it.
+func TestLossInARow(t *testing.T) {
+	e := estimator(t)
+	e.lossy(time.Second, 0.6, 0.7e6)
+	cut := e.rate
+	if cut >= 1e6 {
+		t.Errorf("%.0f after a window without its most", cut)
+	}
+	for i := range 10 {
+		e.lossy(time.Duration(2+i)*time.Second, 0, 0.7e6)
+	}
+	if e.rate != cut || e.loss.excess > 0 {
+		t.Errorf("%.0f → %.0f, %v in excess, though no more was lost", cut, e.rate, e.loss.excess)
+	}
+}
+
+// Lost is told of each packet once, and of none that came.
+func TestLostIsTold(t *testing.T) {
+	var lost []uint16
+	c := standard
+	c.Lost = func(seq uint16) { lost = append(lost, seq) }
+	e, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(e, 8)
+	for range 2 {
+		// four packets by two bits each: received, not received twice, received
+		if err := e.FeedbackBytes(start.Add(time.Second), closed(append(head(0, 4, 0), 0xd0, 0x40, 1, 1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !slices.Equal(lost, []uint16{1, 2}) {
+		t.Errorf("told of %v", lost)
 	}
 }
 
@@ -262,7 +306,9 @@ func TestLossThatStays(t *testing.T) {
 		t.Errorf("loss %v", l)
 	}
 	before := e.rate
-	e.lossy(101*time.Second, 0.45, 100e3)
+	for i := range 3 {
+		e.lossy(time.Duration(101+i)*time.Second, 0.45, 100e3)
+	}
 	if e.rate >= before*0.9 {
 		t.Errorf("%.0f → %.0f when the loss rose", before, e.rate)
 	}

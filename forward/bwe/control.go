@@ -118,7 +118,7 @@ func (e *Estimator) cutTo(t time.Duration, capacity float64) {
 	if t-e.cut > reviseFor {
 		e.revisable = t-e.cut > reviseRest
 	}
-	e.cut = t
+	e.cut, e.filled = t, t
 	if e.delivered.n > 0 {
 		e.cutArrive = e.delivered.newest().last
 	}
@@ -143,6 +143,7 @@ const (
 	lossHold     = 0.02 // no growth above this
 	lossCut      = 0.10 // lower the rate above this (draft-ietf-rmcat-gcc-02 §6)
 	lossHeavy    = 0.20 // only what arrives is what the path takes
+	lossSudden   = 0.35 // in one window: more than losses in a row explain
 	lossMost     = 0.50 // … and that is not known any more
 	inherentMost = 0.30
 	lossPackets  = 100
@@ -154,9 +155,10 @@ const (
 type loss struct {
 	received, lost int
 	since          time.Duration
-	smooth         float64
+	smooth         float64 // of the last windows
+	slow           float64 // of some more: losses in a row are no sign of a full path
 	inherent       float64 // what the path loses whatever it is sent
-	excess         float64 // of the last window above that
+	excess         float64 // above that, lately
 }
 
 // count counts a packet; not one of a probe, which is there to find out what is lost.
@@ -184,12 +186,16 @@ func (l *loss) window(t time.Duration) (share float64, ok bool) {
 func (e *Estimator) lossy(t time.Duration, share, arrived float64) {
 	l := &e.loss
 	l.smooth += (share - l.smooth) / 2
+	l.slow += (share - l.slow) / 4
 	limit := lossCut
 	if e.standing() > standHigh {
 		l.excess, limit = share, lossHold
 	} else {
-		l.excess = max(0, share-l.inherent)
-		weight := 0.1
+		if share-l.inherent > lossSudden {
+			l.slow = share
+		}
+		l.excess = max(0, min(share, l.slow)-l.inherent)
+		weight := 0.05
 		if share < l.inherent {
 			weight = 0.5
 		}
@@ -209,6 +215,7 @@ func (e *Estimator) lossy(t time.Duration, share, arrived float64) {
 		e.rate, e.proven, e.cut = next, min(e.proven, next), t
 		e.probe.hold(t)
 		if l.excess > lossHeavy {
+			e.filled = t
 			e.probe.regret(t)
 		}
 	}

@@ -222,6 +222,9 @@ func (e *Estimator) status(r *report, symbol uint16, delta time.Duration) bool {
 	if symbol == rtcp.TypeTCCPacketNotReceived {
 		if p.state == unknown || p.state == passed {
 			p.state = lost
+			if e.config.Lost != nil {
+				e.config.Lost(uint16(seq))
+			}
 			e.loss.count(p, 0, 1)
 			e.probe.miss(p, 1)
 		}
