@@ -10,20 +10,10 @@ import (
 )
 
 const (
-	resendGap   = 5 * time.Millisecond // a packet asked for again within this, or half the RTT, was asked for twice
-	resendRate  = 500                  // packets a second that a viewer may have sent again, besides
-	resendShare = 4                    // one in this many of what was sent
+	resendRate  = 500 // packets a second that a viewer may have sent again, besides
+	resendShare = 4   // one in this many of what was sent
 	resendBurst = 600
-
-	recentResends = 256 // packets whose last resend is remembered
 )
-
-// resent remembers when a packet was sent again.
-type resent struct {
-	ssrc uint32
-	seq  uint16
-	at   int64 // Unix nanoseconds
-}
 
 // tokens is a token bucket of packets.
 type tokens struct {
@@ -121,10 +111,7 @@ func (v *Viewer) nack(ssrc uint32, pairs []rtcp.NackPair, now time.Time) {
 	if remote == nil && !v.queue.room(now) {
 		return
 	}
-	if v.recent == nil {
-		v.recent = make([]resent, recentResends)
-	}
-	gap := max(resendGap, v.counts.RTT/2)
+	gap := min(max(resendGap, v.counts.RTT/2), resendGapMax)
 	v.at, v.kind = now, bwe.Media
 	b := batches.Get().(*batch)
 	b.hasty = true // the reader of the media socket does not wait for room
@@ -140,31 +127,18 @@ func (v *Viewer) nack(ssrc uint32, pairs []rtcp.NackPair, now time.Time) {
 			v.counts.NACKs++
 			v.sfu.counters.nacks.Add(1)
 			l.losses.missing(seq)
-			r := &v.recent[seq%recentResends]
-			if r.ssrc == l.ssrc && r.seq == seq && now.UnixNano()-r.at < int64(gap) {
+			p := packet{l.ssrc, seq}
+			if r := v.repair.of(p); r.packet == p && now.UnixNano()-r.at < int64(gap) {
 				return true
 			}
 			if rate > 0 && l.past(seq) {
 				return true
 			}
-			if spent = !l.mayResend(now, rate) || !v.budget.take(now, v.counts.Packets); spent {
-				return false
-			}
-			size := len(b.buf)
-			if l.resend(seq, b) {
-				l.pacer.credit -= float64(len(b.buf) - size)
-				*r = resent{ssrc: l.ssrc, seq: seq, at: now.UnixNano()}
-			}
-			return true
+			spent = !v.restore(l, seq, b, now, rate)
+			return !spent
 		})
 	}
-	packets, _ := b.built()
-	if packets == 0 || !v.seal(b) {
-		return
-	}
-	v.counts.RTX += uint64(packets)
-	v.sfu.counters.rtx.Add(uint64(packets))
-	v.send(remote, b, time.Time{})
+	v.sendAgain(remote, b)
 }
 
 func (v *Viewer) laneLocked(ssrc uint32) *lane {

@@ -55,7 +55,7 @@ type lane struct {
 	nacks     bool // NACK negotiated
 	ids       extensions
 	layout    layout
-	number    func(size int) uint16 // gives the next transport-wide number, to a packet of so many bytes; nil: not numbered
+	number    func(size int, seq uint16) uint16 // gives the next transport-wide number, to so many bytes with what seq is of; nil: not numbered
 
 	next     uint64 // number of the next frame to send
 	burst    uint64 // frames up to this number are old, and sent all the same
@@ -280,7 +280,7 @@ func (l *lane) buildTo(f frame, end int, b *batch) {
 	for i := first; i < end; i++ {
 		payload := l.ring.payloadLocked(f.first + uint64(i))
 		h.seq, h.marker = uint16(l.seq), l.marks(f, f.first+uint64(i))
-		b.buf = l.appendHeader(b.buf, &h, len(payload))
+		b.buf = l.appendHeader(b.buf, &h, h.seq, len(payload))
 		b.buf = append(b.buf, payload...)
 		b.endPacket()
 		l.seq++
@@ -303,10 +303,10 @@ func (l *lane) marks(f frame, packet uint64) bool {
 }
 
 // appendHeader appends the header of a packet that has so many bytes behind
-// it.
-func (l *lane) appendHeader(b []byte, h *header, payload int) []byte {
+// it, and what was called wire in it.
+func (l *lane) appendHeader(b []byte, h *header, wire uint16, payload int) []byte {
 	if l.number != nil {
-		h.number = l.number(l.layout.size + payload + protect.MaxTag)
+		h.number = l.number(l.layout.size+payload+protect.MaxTag, wire)
 	}
 	return l.layout.append(b, h)
 }
@@ -342,7 +342,7 @@ func (l *lane) resend(wire uint16, b *batch) bool {
 	h := header{marker: l.marks(f, packet), pt: l.pt, seq: wire, time: run.stamp.of(f), ssrc: l.ssrc, captured: ntp(f.captured)}
 	if l.rtxPT != 0 {
 		h.pt, h.seq, h.ssrc = l.rtxPT, l.rtxSeq, l.rtxSSRC
-		b.buf = l.appendHeader(b.buf, &h, 2+len(payload))
+		b.buf = l.appendHeader(b.buf, &h, wire, 2+len(payload))
 		b.buf = binary.BigEndian.AppendUint16(b.buf, wire)
 		l.rtxSeq++
 	} else {

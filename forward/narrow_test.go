@@ -26,6 +26,7 @@ type narrow struct {
 	b      batch
 	buf    []byte
 
+	bad   *badness                       // what the link does besides; nil: nothing
 	rate  func(at time.Duration) float64 // of the link, bits/s
 	limit time.Duration                  // of its queue
 	base  time.Duration                  // one way
@@ -141,11 +142,14 @@ func (n *narrow) step(serve bool) {
 	if serve {
 		n.serve()
 	}
+	n.bad.land(n)
 	if n.at%(50*time.Millisecond) == 0 {
 		n.report()
 	}
 	for len(n.back) > 0 && n.back[0].since+n.base <= n.at {
-		n.v.feedback(n.back[0].data, n.now())
+		if !n.bad.loses() {
+			n.v.feedback(n.back[0].data, n.now())
+		}
 		n.back = n.back[1:]
 	}
 	n.at += time.Millisecond
@@ -231,7 +235,7 @@ func (n *narrow) serve() {
 		n.queued -= float64(len(p.data))
 		second := n.at / time.Second
 		p.to.worst[second] = max(p.to.worst[second], n.at-p.since)
-		p.to.arrive(p.data)
+		p.to.bad.carry(p)
 	}
 	if len(n.queue) == 0 {
 		n.credit = min(n.credit, 1500)
@@ -295,12 +299,18 @@ func (n *narrow) show() {
 
 // report sends transport-wide feedback, and asks for what is missing.
 func (n *narrow) report() {
+	if n.bad != nil && n.bad.deaf {
+		return
+	}
 	for _, p := range n.recorder.BuildFeedbackPacket() {
 		b, err := p.Marshal()
 		if err != nil {
 			n.t.Fatal(err)
 		}
 		n.back = append(n.back, waiting{n, b, n.at})
+	}
+	if n.bad != nil {
+		return // it asks in its own way
 	}
 	var missing []uint16
 	for i := range uint16(200) {
@@ -310,6 +320,11 @@ func (n *narrow) report() {
 			}
 		}
 	}
+	n.ask(missing)
+}
+
+// ask asks for what is missing.
+func (n *narrow) ask(missing []uint16) {
 	if len(missing) == 0 {
 		return
 	}

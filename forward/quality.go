@@ -95,7 +95,7 @@ func (v *Viewer) measure() {
 	if !pictures {
 		return
 	}
-	e, err := bwe.New(bwe.Config{Min: leastEstimate, Start: firstEstimate, Max: mostEstimate})
+	e, err := bwe.New(bwe.Config{Min: leastEstimate, Start: firstEstimate, Max: mostEstimate, Lost: v.repair.miss})
 	if err != nil {
 		v.log.Error("bandwidth estimate", "err", err)
 		return
@@ -103,7 +103,13 @@ func (v *Viewer) measure() {
 	v.bandwidth = e
 	for i, l := range v.lanes {
 		if numbered(i) {
-			l.number = func(size int) uint16 { return e.Sent(v.at, size, v.kind) }
+			l.number = func(size int, seq uint16) uint16 {
+				n := e.Sent(v.at, size, v.kind)
+				if v.kind == bwe.Media {
+					v.repair.note(n, packet{l.ssrc, seq})
+				}
+				return n
+			}
 		}
 	}
 }
@@ -114,6 +120,7 @@ func (v *Viewer) measured(b []byte, now time.Time) {
 	defer v.mu.Unlock()
 	if v.bandwidth != nil && v.bandwidth.FeedbackBytes(now, b) == nil {
 		v.heard = true
+		v.mend(now)
 	}
 }
 

@@ -79,9 +79,9 @@ type Viewer struct {
 	kind      bwe.Kind       // what they are for
 	partial   bool           // a part of a frame is still to be sent
 	rate      rateMeter
-	work      uint64   // units that it has cost its worker
-	grade     grader   // of the path
-	recent    []resent // by sequence number modulo recentResends; nil before the first NACK
+	work      uint64 // units that it has cost its worker
+	grade     grader // of the path
+	repair    repair
 	budget    tokens
 
 	mending   sync.Mutex // one ICE restart at a time; guards the two below once open has returned
@@ -206,6 +206,7 @@ func (v *Viewer) pump(b *batch, now time.Time) (waiting, partial bool) {
 	}
 	v.chooseLayers(now)
 	v.at, v.kind = now, bwe.Media
+	v.repeat(b, now)
 	for _, l := range v.lanes {
 		for v.pumpOne(l, b, now) {
 		}
