@@ -38,7 +38,7 @@ func newEverything(t testing.TB) *everything {
 	x.v.bandwidth, x.v.quality, x.v.log = e, Auto, x.v.sfu.log
 	l := newLane([]*ring{x.r}, 90000, repairedFormat, testTime)
 	l.layout, l.repairs.layout = layOut(extensions{1, 2, 3}), layOut(extensions{number: 1})
-	l.number = func(size int) uint16 {
+	l.number = func(size int, _ packet) uint16 {
 		n := e.Sent(x.v.at, size, x.v.kind)
 		if x.numbered == 0 {
 			x.first = n

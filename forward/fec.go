@@ -102,7 +102,7 @@ func (l *lane) appendRepair(b *batch, packets, i, of int) {
 	h := header{pt: r.pt, seq: r.seq, time: binary.BigEndian.Uint32(group[4:]), ssrc: r.ssrc}
 	base := binary.BigEndian.Uint16(group[2:])
 	if l.number != nil {
-		h.number = l.number(r.layout.size + head + size + protect.MaxTag)
+		h.number = l.number(r.layout.size+head+size+protect.MaxTag, packet{r.ssrc, r.seq})
 	}
 	b.buf = r.layout.append(b.buf, &h)
 	from := len(b.buf)

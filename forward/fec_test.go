@@ -27,7 +27,7 @@ func repairedLane(r *ring, plan repairPlan, ids extensions) *lane {
 	l.repairs.plan, l.repairs.credit = plan, creditMost
 	if ids.number != 0 {
 		next := uint16(1000)
-		l.number = func(int) uint16 { next++; return next }
+		l.number = func(int, packet) uint16 { next++; return next }
 	}
 	return l
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // The header extensions that the box can send, by their names in SDP.
@@ -13,7 +14,7 @@ const (
 	captureURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
 )
 
-// What a viewer is told of its playout delay, in steps of 10 ms. A least of 0
+// What a viewer on a good path is told of its playout delay. A least of 0
 // with a most of at most 500 ms has Chromium show a picture as soon as it is
 // decoded, instead of smoothing what the network's jitter has not made uneven.
 // The most is not 0: the sound waits in a jitter buffer of its own, and the
@@ -21,7 +22,7 @@ const (
 // for a delay, smoothing is back.
 const (
 	leastPlayout = 0
-	mostPlayout  = 40
+	playoutLimit = 400 * time.Millisecond
 )
 
 const (
@@ -75,6 +76,7 @@ type layout struct {
 	bytes   [headerSize + extensionSize + 3]byte
 	size    int
 	number  int // where the transport-wide sequence number goes; 0: nowhere
+	playout int // where the playout delay goes; 0: nowhere
 	capture int // where the absolute capture time goes; 0: nowhere
 }
 
@@ -90,7 +92,8 @@ func layOut(ids extensions) (h layout) {
 		h.number = h.add(ids.number<<4|1, 0, 0)
 	}
 	if ids.playout != 0 { // 12 bits each
-		h.add(ids.playout<<4|2, leastPlayout>>4, leastPlayout<<4|mostPlayout>>8, mostPlayout&0xff)
+		h.playout = h.add(ids.playout<<4|2, 0, 0, 0)
+		h.setPlayout(leastPlayout, playoutLimit)
 	}
 	if ids.capture != 0 {
 		h.capture = h.add(ids.capture<<4|7, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -104,6 +107,16 @@ func layOut(ids extensions) (h layout) {
 func (h *layout) add(b ...byte) int {
 	h.size += copy(h.bytes[h.size:], b)
 	return h.size - len(b) + 1
+}
+
+// setPlayout sets the playout delay of the packets from now on, in steps of
+// 10 ms.
+func (h *layout) setPlayout(least, most time.Duration) {
+	if h.playout == 0 {
+		return
+	}
+	a, b := least/playoutStep, most/playoutStep
+	h.bytes[h.playout], h.bytes[h.playout+1], h.bytes[h.playout+2] = byte(a>>4), byte(a<<4|b>>8), byte(b)
 }
 
 // header is what differs from packet to packet.

@@ -55,7 +55,7 @@ type lane struct {
 	nacks     bool // NACK negotiated
 	ids       extensions
 	layout    layout
-	number    func(size int, seq uint16) uint16 // gives the next transport-wide number, to so many bytes with what seq is of; nil: not numbered
+	number    func(size int, p packet) uint16 // gives the next transport-wide number, to so many bytes that carry p; nil: not numbered
 
 	next     uint64 // number of the next frame to send
 	burst    uint64 // frames up to this number are old, and sent all the same
@@ -306,7 +306,7 @@ func (l *lane) marks(f frame, packet uint64) bool {
 // it, and what was called wire in it.
 func (l *lane) appendHeader(b []byte, h *header, wire uint16, payload int) []byte {
 	if l.number != nil {
-		h.number = l.number(l.layout.size+payload+protect.MaxTag, wire)
+		h.number = l.number(l.layout.size+payload+protect.MaxTag, packet{l.ssrc, wire})
 	}
 	return l.layout.append(b, h)
 }

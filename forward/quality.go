@@ -103,10 +103,10 @@ func (v *Viewer) measure() {
 	v.bandwidth = e
 	for i, l := range v.lanes {
 		if numbered(i) {
-			l.number = func(size int, seq uint16) uint16 {
+			l.number = func(size int, p packet) uint16 {
 				n := e.Sent(v.at, size, v.kind)
 				if v.kind == bwe.Media {
-					v.repair.note(n, packet{l.ssrc, seq})
+					v.repair.note(n, p)
 				}
 				return n
 			}
@@ -121,6 +121,7 @@ func (v *Viewer) measured(b []byte, now time.Time) {
 	if v.bandwidth != nil && v.bandwidth.FeedbackBytes(now, b) == nil {
 		v.heard = true
 		v.mend(now)
+		v.setPlayout(now)
 	}
 }
 

@@ -82,6 +82,7 @@ type Viewer struct {
 	work      uint64 // units that it has cost its worker
 	grade     grader // of the path
 	repair    repair
+	playout   playout
 	budget    tokens
 
 	mending   sync.Mutex // one ICE restart at a time; guards the two below once open has returned
