@@ -180,6 +180,9 @@ func (v *Viewer) probe(b *batch, now time.Time) {
 		return
 	}
 	l := v.lanes[i]
+	if l.layer > 0 { // evenly: what leaves in bursts of a frame shows less than the path takes
+		v.partial = true
+	}
 	v.begin(b)
 	v.at, v.kind = now, bwe.Padding
 	for seq := uint16(l.seq) - 1; ; seq-- {
