@@ -2,6 +2,7 @@ package forward
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -90,8 +91,9 @@ func TestDropAndRecovery(t *testing.T) {
 		low    time.Duration
 		shown  int // at least, in the 57 s after the first three
 	}{
-		{"two layers", []float64{2.5e6, 400e3}, time.Second, 2 * time.Second, 30 * 55},
-		{"two layers, a deep queue", []float64{2.5e6, 400e3}, time.Hour, 2 * time.Second, 30 * 55},
+		{"two layers", []float64{2.5e6, 400e3}, time.Second, 1200 * time.Millisecond, 30 * 55},
+		{"two layers, a queue of 300 ms", []float64{2.5e6, 400e3}, 300 * time.Millisecond, 1200 * time.Millisecond, 30 * 55},
+		{"two layers, a deep queue", []float64{2.5e6, 400e3}, time.Hour, 1200 * time.Millisecond, 30 * 55},
 		{"one layer", []float64{2.5e6}, time.Second, 0, 24},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -99,14 +101,24 @@ func TestDropAndRecovery(t *testing.T) {
 			n.limit = c.limit
 			n.rate = steps(5e6, falls, 600e3, rises, 5e6)
 			n.run(falls)
-			l := n.v.lanes[0]
+			l, layer, switches := n.v.lanes[0], 0, 0
 			for n.at < ends {
 				n.run(100 * time.Millisecond)
 				if want := len(c.layers) - 1; n.at == falls+c.low && c.low > 0 && l.layer != want {
 					t.Errorf("layer %d after %v", l.layer, c.low)
 				}
+				if n.at == rises+6*time.Second && c.low > 0 && l.layer != 0 {
+					t.Error("the low layer 6 s after the link is wide again")
+				}
+				if l.layer != layer {
+					layer = l.layer
+					switches++
+				}
 			}
 			n.log(falls-time.Second, rises+12*time.Second)
+			if want := 2 * (len(c.layers) - 1); switches != want {
+				t.Errorf("%d switches, want %d", switches, want)
+			}
 			if shown, _ := n.between(falls+3*time.Second, rises); shown < c.shown {
 				t.Errorf("narrow: %d pictures in 57 s", shown)
 			}
@@ -117,6 +129,24 @@ func TestDropAndRecovery(t *testing.T) {
 				t.Errorf("wide again: layer %d, %d pictures in 20 s, the longest wait %v", l.layer, shown, longest)
 			}
 		})
+	}
+}
+
+// A steady link between the layers: the low one, for good.
+func TestNoSwingOnASteadyLink(t *testing.T) {
+	for _, loss := range []float64{0, .02} {
+		n := newNarrow(t, 2.5e6, 500e3)
+		n.limit, n.rate = 300*time.Millisecond, steps(1.2e6)
+		n.bad = &badness{random: rand.New(rand.NewPCG(1, 1)), loss: loss}
+		n.run(30 * time.Second)
+		for l := n.v.lanes[0]; n.at < 330*time.Second; n.run(100 * time.Millisecond) {
+			if l.layer != 1 || l.rung != rungAll {
+				t.Fatalf("%v lost: layer %d, rung %d after %v", loss, l.layer, l.rung, n.at)
+			}
+		}
+		if shown, longest := n.between(30*time.Second, 330*time.Second); shown < 300*30-2 || longest > 300*time.Millisecond {
+			t.Errorf("%v lost: %d pictures in 300 s, the longest wait %v", loss, shown, longest)
+		}
 	}
 }
 
