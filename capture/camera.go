@@ -16,14 +16,16 @@ import (
 
 // The supervisor's times.
 const (
-	firstFrameIn  = 10 * time.Second       // from the start of a source, and while the frame rate is unknown
-	stallAtLeast  = 3 * time.Second        // without a frame
-	stallFrames   = 10                     // frame intervals without a frame
-	stopIn        = 3 * time.Second        // a cancelled source is given to return
-	backOffFirst  = 500 * time.Millisecond // doubled after each failure …
-	backOffMost   = 30 * time.Second       // … up to this
-	backOffLeast  = 100 * time.Millisecond // whatever the jitter says
-	steadyAfter   = time.Minute            // live for so long, a camera starts again at backOffFirst
+	firstFrameIn  = 10 * time.Second        // from the start of a source, and while the frame rate is unknown
+	stallAtLeast  = 3 * time.Second         // without a frame
+	stallFrames   = 10                      // frame intervals without a frame
+	stopIn        = 3 * time.Second         // a cancelled source is given to return
+	backOffFirst  = 500 * time.Millisecond  // doubled after each failure …
+	backOffMost   = 30 * time.Second        // … up to this
+	backOffLeast  = 100 * time.Millisecond  // whatever the jitter says
+	backOffSoon   = 1500 * time.Millisecond // … up to this, where a camera shows pictures, or is not there to be bothered
+	worthSoon     = time.Second             // of pictures make it worth that
+	steadyAfter   = time.Minute             // live for so long, a camera starts again at backOffFirst
 	logDroppedGap = time.Second
 )
 
@@ -87,13 +89,13 @@ func (c *Camera) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if live := c.liveFor(started); live >= steadyAfter {
+		live := c.liveFor(started)
+		if live >= steadyAfter {
 			failures = 0
 		}
-		code := CodeOf(err)
-		wait := BackOff(code, failures)
+		wait := BackOff(err, live, failures)
 		failures++
-		c.failed(code, err, wait)
+		c.failed(CodeOf(err), err, wait)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -215,16 +217,22 @@ func (c *Camera) untilStall(started, now time.Time) (time.Duration, string) {
 	return last.Add(patience).Sub(now), fmt.Sprintf("no frame for %v", patience.Round(time.Millisecond))
 }
 
-// BackOff is how long to wait after so many failures before: full jitter over
-// a ceiling that doubles up to 30 s; what this box cannot do waits at the slow
-// end, in its upper half.
-func BackOff(code Code, failures int) time.Duration {
-	if isUnmet(code) {
+// BackOff is how long to wait after a failure that ended so long a life, and so
+// many failures before: full jitter over a ceiling that doubles up to 30 s. What
+// this box cannot do waits at the slow end, in its upper half. A camera that
+// showed pictures, or that is not there at all, is looked for again within
+// 1.5 s: it may just be starting anew, and whoever watches waits for it.
+func BackOff(err error, lived time.Duration, failures int) time.Duration {
+	if isUnmet(CodeOf(err)) {
 		return backOffMost/2 + rand.N(backOffMost/2)
 	}
 	ceiling := backOffMost
 	if failures < 6 {
 		ceiling = min(backOffMost, backOffFirst<<failures)
+	}
+	var e *Error
+	if lived >= worthSoon || errors.As(err, &e) && e.Soon {
+		ceiling = min(ceiling, backOffSoon)
 	}
 	return max(backOffLeast, rand.N(ceiling))
 }

@@ -263,6 +263,41 @@ func TestCameraBacksOff(t *testing.T) {
 	})
 }
 
+// Where nobody is there to be bothered, and where pictures come for a while,
+// the next attempt comes soon, however many came to nothing.
+func TestCameraTriesAgainSoon(t *testing.T) {
+	for name, fail := range map[string]func(context.Context, capture.Sink) error{
+		"not there": func(context.Context, capture.Sink) error {
+			return fmt.Errorf("the yard: %w", &capture.Error{Code: capture.CodeRefused, Err: io.EOF, Soon: true})
+		},
+		"pictures for two seconds": func(ctx context.Context, sink capture.Sink) error {
+			sink.Describe([]capture.Track{video})
+			frames(ctx, sink, 60, 0)
+			return capture.Errorf(capture.CodeUnplugged, "gone")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var ended time.Time
+			var longest time.Duration
+			src := &script{run: func(ctx context.Context, sink capture.Sink, n int) error {
+				if n > 1 {
+					longest = max(longest, time.Since(ended))
+				}
+				err := fail(ctx, sink)
+				ended = time.Now()
+				return err
+			}}
+			supervised(t, src, func(*capture.Camera, *sink) {
+				time.Sleep(20 * time.Minute)
+				synctest.Wait()
+				if longest > 1500*time.Millisecond || longest < time.Second {
+					t.Errorf("up to %v between two attempts", longest)
+				}
+			})
+		})
+	}
+}
+
 // After a minute live the back-off begins anew.
 func TestCameraBackOffResets(t *testing.T) {
 	var ended time.Time

@@ -162,6 +162,7 @@ const (
 type Error struct {
 	Code Code
 	Err  error
+	Soon bool // to try again costs next to nothing: nobody was there to be bothered
 }
 
 func (e *Error) Error() string { return e.Err.Error() }

@@ -17,16 +17,23 @@ import (
 
 // fault gives an error of the network or the library its code and its words.
 // Errors that have a code keep it.
-func fault(err error) error {
+func fault(err error) *capture.Error {
 	var own *capture.Error
 	if errors.As(err, &own) {
 		return own
 	}
 	code, words := reason(err)
-	if words == "" {
-		return &capture.Error{Code: code, Err: err}
+	if words != "" {
+		return &capture.Error{Code: code, Err: errors.New(words), Soon: absent(err)}
 	}
-	return capture.Errorf(code, "%s", words)
+	return &capture.Error{Code: code, Err: err, Soon: absent(err)}
+}
+
+// absent tells whether there was no connection at all, because nobody listens
+// or answers at the address: not even a name server was bothered in vain.
+func absent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial" && !errors.As(err, new(*net.DNSError))
 }
 
 // reason classifies. An empty text means that err's own will do.

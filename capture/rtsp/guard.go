@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,8 @@ var errTalk = fmt.Errorf("more than %d bytes before the first picture", maxTalk)
 // when its owner is in a hurry, and limits what comes in before the media.
 type guard struct {
 	host    string        // the only one to connect to
-	step    time.Duration // to connect
+	knock   time.Duration // to connect to an address
+	step    time.Duration // to connect to a name
 	talk    atomic.Int64
 	playing atomic.Bool
 
@@ -40,7 +42,11 @@ func (g *guard) dial(ctx context.Context, network, addr string) (net.Conn, error
 	if host != g.host {
 		return nil, capture.Errorf(capture.CodeRefused, "the camera redirects to %q: name that host in the source if it is right", host)
 	}
-	conn, err := (&net.Dialer{Timeout: g.step}).DialContext(ctx, network, addr)
+	timeout := g.step
+	if _, err := netip.ParseAddr(host); err == nil {
+		timeout = min(g.knock, g.step)
+	}
+	conn, err := (&net.Dialer{Timeout: timeout}).DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}

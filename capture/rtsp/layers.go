@@ -56,7 +56,7 @@ func (s *Source) runLow(ctx context.Context, sc *scene) {
 		}
 		err = s.sub.fault(err)
 		sc.lowFailed(err)
-		wait := capture.BackOff(capture.CodeOf(err), failures)
+		wait := capture.BackOff(err, lived, failures)
 		failures++
 		select {
 		case <-ctx.Done():

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/bluenviron/gortsplib/v5"
@@ -35,6 +36,7 @@ const maxRedirects = 3
 
 // limits are the times that a camera is given.
 type limits struct {
+	knock   time.Duration // to take a connection, at an address that needs no name server
 	step    time.Duration // to connect, to answer a request, to be silent while playing
 	udp     time.Duration // to send a first packet by UDP, before TCP is tried
 	goodbye time.Duration // to take the TEARDOWN when the owner wants to leave
@@ -43,9 +45,11 @@ type limits struct {
 }
 
 // A step ends before the supervisor loses its patience with a first frame, at
-// 10 s: the reason given here says more.
+// 10 s: the reason given here says more. A connection is asked for twice, after
+// a second again, and then anew, so that no more than 3 seconds pass between:
+// the system by itself would soon ask once in 8.
 var defaultLimits = limits{
-	step: 8 * time.Second, udp: 3 * time.Second, goodbye: time.Second,
+	knock: 2500 * time.Millisecond, step: 8 * time.Second, udp: 3 * time.Second, goodbye: time.Second,
 	silence: 10 * time.Second, linger: 10 * time.Second,
 }
 
@@ -66,6 +70,7 @@ type session struct {
 	log    *slog.Logger
 	limits limits
 	tls    *tls.Config // nil: the system's authorities
+	viaTCP atomic.Bool // see protocol
 }
 
 // New checks the URLs and the credentials' place in them. It opens nothing.
@@ -113,8 +118,8 @@ func (s *Source) Run(ctx context.Context, sink capture.Sink) error {
 
 // fault gives an error its code, its words and the URL.
 func (s *session) fault(err error) error {
-	err = fault(err)
-	return capture.Errorf(capture.CodeOf(err), "%s: %w", s.addr.shown, err)
+	why := fault(err)
+	return &capture.Error{Code: why.Code, Err: fmt.Errorf("%s: %w", s.addr.shown, why), Soon: why.Soon}
 }
 
 // run plays until ctx is done or the camera fails, and says why it ended. A
@@ -124,7 +129,7 @@ func (s *session) run(ctx context.Context, sink capture.Sink, second *lowSink, v
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f := newFeed(sink, &clocks{})
-	g := &guard{host: s.addr.url.Hostname(), step: s.limits.step}
+	g := &guard{host: s.addr.url.Hostname(), knock: s.limits.knock, step: s.limits.step}
 	c := s.client(g, f, cancel)
 	if err := c.Start(); err != nil {
 		return err
@@ -140,7 +145,9 @@ func (s *session) run(ctx context.Context, sink capture.Sink, second *lowSink, v
 	err := s.play(c, g, f, second, voice, cancel)
 	cancel(err) // the first cause stays: a verdict on the media comes before what it brought about
 	<-closed
-	return context.Cause(ctx)
+	why := context.Cause(ctx)
+	s.learn(g.playing.Load(), f.units.synced, why)
+	return why
 }
 
 // client is the library's, with every limit set.
@@ -149,7 +156,7 @@ func (s *session) client(g *guard, f *feed, fail context.CancelCauseFunc) *gorts
 	return &gortsplib.Client{
 		Scheme:                s.addr.url.Scheme,
 		Host:                  s.addr.url.Host,
-		Protocol:              s.addr.protocol,
+		Protocol:              s.protocol(),
 		ReadTimeout:           s.limits.step,
 		WriteTimeout:          s.limits.step,
 		InitialUDPReadTimeout: s.limits.udp,
@@ -169,8 +176,11 @@ func (s *session) client(g *guard, f *feed, fail context.CancelCauseFunc) *gorts
 				g.cut()
 			}
 		},
-		OnTransportSwitch: func(err error) { s.log.Info("rtsp transport", "reason", err) },
-		OnPacketsLost:     func(uint64) {}, // the assembler counts
+		OnTransportSwitch: func(err error) {
+			s.viaTCP.Store(true)
+			s.log.Info("rtsp transport", "reason", err)
+		},
+		OnPacketsLost: func(uint64) {}, // the assembler counts
 		OnDecodeError: func(err error) {
 			// Comes from the goroutine that f belongs to only for packets of RTP,
 			// and where there is no other medium.

@@ -46,8 +46,8 @@ func (s *session) listen(c *gortsplib.Client, desc *description.Session, all *cl
 
 func setUpSound(c *gortsplib.Client, url *base.URL, media *description.Media) error {
 	if _, err := c.Setup(url, media, 0, 0); err != nil {
-		err = fault(err)
-		return capture.Errorf(capture.CodeOf(err), "the camera's sound: %w", err)
+		why := fault(err)
+		return capture.Errorf(why.Code, "the camera's sound: %w", why)
 	}
 	return nil
 }
