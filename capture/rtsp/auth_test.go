@@ -2,7 +2,6 @@ package rtsp
 
 import (
 	"encoding/base64"
-	"strings"
 	"testing"
 
 	"edged/capture"
@@ -13,30 +12,18 @@ func TestBasicAuthentication(t *testing.T) {
 	want := "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+secret))
 	early := make(chan string, 8)
 	at := serve(t, func(p *peer) {
-		asked := false
-		for {
-			line, err := p.r.ReadLine()
-			if err != nil {
-				return
-			}
-			h, err := p.r.ReadMIMEHeader()
-			if err != nil {
-				return
-			}
-			sent := h.Get("Authorization")
-			switch {
-			case strings.HasPrefix(line, "OPTIONS"):
-				p.answer("200 OK", h.Get("CSeq"))
-			case !asked:
+		challenged := false
+		camera{on: map[string]func(*peer, asked) bool{"DESCRIBE": func(p *peer, r asked) bool {
+			sent := r.header.Get("Authorization")
+			if !challenged {
 				early <- sent
-				asked = true
-				p.answer("401 Unauthorized", h.Get("CSeq"), `WWW-Authenticate: Basic realm="camera"`)
-			case sent != want:
-				p.answer("401 Unauthorized", h.Get("CSeq"), `WWW-Authenticate: Basic realm="camera"`)
-			default:
-				p.answer("404 Not Found", h.Get("CSeq"))
 			}
-		}
+			if !challenged || sent != want {
+				challenged = true
+				return says("401 Unauthorized", `WWW-Authenticate: Basic realm="camera"`)(p, r)
+			}
+			return says("404 Not Found")(p, r)
+		}}}.play(p)
 	})
 	if err := run(t, source(t, "rtsp://admin:"+secret+"@"+at+"/"), newRecord()); capture.CodeOf(err) != capture.CodeNotFound {
 		t.Errorf("right password: %v", err)

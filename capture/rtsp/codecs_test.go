@@ -2,7 +2,6 @@ package rtsp
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -67,26 +66,7 @@ func twoMedia(t *testing.T, answer string) func(*peer) {
 	const text = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n" +
 		"m=video 0 RTP/AVP 96\r\na=rtpmap:96 H265/90000\r\na=control:track0\r\n" +
 		"m=video 0 RTP/AVP 97\r\na=rtpmap:97 H264/90000\r\na=fmtp:97 packetization-mode=1\r\na=control:track1\r\n"
-	return func(p *peer) {
-		for medium := 0; ; {
-			method, cseq, ok := p.request()
-			switch {
-			case !ok:
-				return
-			case method == "DESCRIBE":
-				p.answer("200 OK", cseq, text)
-			case method == "SETUP" && medium == 1 && answer != "":
-				p.answer(answer, cseq)
-			case method == "SETUP":
-				p.answer("200 OK", cseq, fmt.Sprintf("Transport: RTP/AVP/TCP;unicast;interleaved=%d-%d", 2*medium, 2*medium+1), "Session: 1")
-				medium++
-			default:
-				p.answer("200 OK", cseq, "Session: 1")
-			}
-			if method == "PLAY" {
-				break
-			}
-		}
+	play := func(p *peer) {
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for i := uint32(0); ; i++ {
@@ -105,6 +85,14 @@ func twoMedia(t *testing.T, answer string) func(*peer) {
 			<-tick.C
 		}
 	}
+	second := func(p *peer, r asked) bool {
+		if p.tracks == 1 && answer != "" {
+			return says(answer)(p, r)
+		}
+		p.setup(r)
+		return true
+	}
+	return camera{sdp: text, media: play, on: map[string]func(*peer, asked) bool{"SETUP": second}}.play
 }
 
 // The media of one session are layers of the camera.

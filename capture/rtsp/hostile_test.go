@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,15 +27,9 @@ func TestHostileCamera(t *testing.T) {
 		mention string
 	}{
 		"hangs up": {func(*peer) {}, capture.CodeUnplugged, "closed the connection"},
-		"hangs up on setup": {func(p *peer) {
-			for {
-				method, cseq, ok := p.request()
-				if !ok || method == "SETUP" {
-					return
-				}
-				p.answer("200 OK", cseq, h264SDP)
-			}
-		}, capture.CodeUnplugged, "closed the connection"},
+		"hangs up on setup": {camera{on: map[string]func(*peer, asked) bool{
+			"SETUP": func(*peer, asked) bool { return false },
+		}}.play, capture.CodeUnplugged, "closed the connection"},
 		"hangs up playing": {well(func(*peer) {}), capture.CodeUnplugged, "closed the connection"},
 		"says nothing":     {func(p *peer) { _, _ = io.Copy(io.Discard, p) }, capture.CodeUnreachable, "does not answer"},
 		"garbage":          {flood("", "\x00\xff\x13\x37garbage"), capture.CodeProtocol, "before the first picture"},
@@ -125,22 +120,9 @@ func TestHostileCamera(t *testing.T) {
 }
 
 func TestTransportHeaderNamesAHost(t *testing.T) {
-	at := serve(t, func(p *peer) {
-		for {
-			method, cseq, ok := p.request()
-			if !ok {
-				return
-			}
-			switch method {
-			case "DESCRIBE":
-				p.answer("200 OK", cseq, h264SDP)
-			case "SETUP":
-				p.answer("200 OK", cseq, "Transport: RTP/AVP;unicast;client_port=1-2;server_port=5004-5005;source=evil.example", "Session: 1")
-			default:
-				p.answer("200 OK", cseq)
-			}
-		}
-	})
+	at := serve(t, camera{on: map[string]func(*peer, asked) bool{
+		"SETUP": says("200 OK", "Transport: RTP/AVP;unicast;client_port=1-2;server_port=5004-5005;source=evil.example", "Session: 1"),
+	}}.play)
 	err := run(t, source(t, "rtsp://"+at+"/"), newRecord())
 	if capture.CodeOf(err) != capture.CodeProtocol || !strings.Contains(err.Error(), "names a host") {
 		t.Error(err)
@@ -174,34 +156,12 @@ func TestCancelWhileCameraHangs(t *testing.T) {
 					_, _ = p.Read(buf) // once, then reads no more
 					<-t.Context().Done()
 				}
-				at := serve(t, func(p *peer) {
-					if scheme == "rtsps" {
-						hang(p)
-						return
-					}
-					for {
-						method, cseq, ok := p.request()
-						if !ok {
-							return
-						}
-						if method == step {
-							hang(p)
-							return
-						}
-						switch method {
-						case "DESCRIBE":
-							p.answer("200 OK", cseq, h264SDP)
-						case "SETUP":
-							p.answer("200 OK", cseq, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1", "Session: 1")
-						case "PLAY":
-							p.answer("200 OK", cseq, "Session: 1")
-							hang(p)
-							return
-						default:
-							p.answer("200 OK", cseq)
-						}
-					}
-				})
+				stuck := func(p *peer, _ asked) bool { hang(p); return false }
+				script := camera{on: map[string]func(*peer, asked) bool{step: stuck}, media: hang}.play
+				if scheme == "rtsps" {
+					script = hang
+				}
+				at := serve(t, script)
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
 				go func() { ended <- source(t, scheme+"://"+at+"/x#transport=tcp").Run(ctx, newRecord()) }()
@@ -224,9 +184,7 @@ func TestCancelWhileCameraHangs(t *testing.T) {
 // packets, and what came before was delivered.
 func TestCodecChangesMidway(t *testing.T) {
 	at := serve(t, well(func(p *peer) {
-		_ = p.rtp(0, 96, false, 1000, testSPS)
-		_ = p.rtp(0, 96, false, 1000, testPPS)
-		_ = p.rtp(0, 96, true, 1000, []byte{0x65, 0x88, 1, 2, 3})
+		keyframe(p, 1000)
 		for i := uint32(2); p.rtp(0, 96, true, 1000*i, []byte{0x02, 1, 0xd0, 3}) == nil; i++ {
 		}
 	}))
@@ -249,72 +207,43 @@ func TestFallBackToTCP(t *testing.T) {
 	defer udp.Close()
 	port := udp.LocalAddr().(*net.UDPAddr).Port
 	setups := make(chan string, 4)
-	at := serve(t, func(p *peer) {
-		for {
-			line, err := p.r.ReadLine()
-			if err != nil {
-				return
-			}
-			h, err := p.r.ReadMIMEHeader()
-			if err != nil {
-				return
-			}
-			cseq := h.Get("CSeq")
-			method, _, _ := strings.Cut(line, " ")
-			tcp := strings.Contains(h.Get("Transport"), "TCP")
-			switch {
-			case method == "DESCRIBE":
-				p.answer("200 OK", cseq, h264SDP)
-			case method == "SETUP" && tcp:
-				setups <- "tcp"
-				p.answer("200 OK", cseq, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1", "Session: 2")
-			case method == "SETUP":
-				setups <- "udp"
-				_, ports, _ := strings.Cut(h.Get("Transport"), "client_port=")
-				p.answer("200 OK", cseq, fmt.Sprintf("Transport: RTP/AVP;unicast;client_port=%s;server_port=%d-%d", ports, port, port+1), "Session: 1")
-			case method == "PLAY":
-				p.answer("200 OK", cseq, "Session: 1")
-				if len(setups) == 2 {
-					_ = p.rtp(0, 96, false, 1000, testSPS)
-					_ = p.rtp(0, 96, false, 1000, testPPS)
-					_ = p.rtp(0, 96, true, 1000, []byte{0x65, 0x88, 1, 2, 3})
-				}
-			default:
-				p.answer("200 OK", cseq)
-			}
+	at := serve(t, camera{on: map[string]func(*peer, asked) bool{"SETUP": func(p *peer, r asked) bool {
+		if strings.Contains(r.header.Get("Transport"), "TCP") {
+			setups <- "tcp"
+			return says("200 OK", "Transport: RTP/AVP/TCP;unicast;interleaved=0-1", "Session: 2")(p, r)
 		}
-	})
+		setups <- "udp"
+		_, ports, _ := strings.Cut(r.header.Get("Transport"), "client_port=")
+		return says("200 OK", fmt.Sprintf("Transport: RTP/AVP;unicast;client_port=%s;server_port=%d-%d", ports, port, port+1), "Session: 1")(p, r)
+	}}, media: func(p *peer) {
+		if len(setups) >= 2 { // by now the transport is TCP
+			keyframe(p, 1000)
+			return
+		}
+		_, _ = p.request() // TEARDOWN
+	}}.play)
 	s := source(t, "rtsp://"+at+"/")
 	s.limits.udp = 50 * time.Millisecond
-	r := newRecord()
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx, r) }()
-	select {
-	case <-r.got:
-	case err := <-ended:
-		t.Fatal(err)
-	case <-time.After(20 * time.Second):
-		t.Fatal("no frame")
+	for range 2 {
+		r := newRecord()
+		if err := run(t, s, r); capture.CodeOf(err) != capture.CodeUnplugged || len(r.frames) != 1 {
+			t.Errorf("%v, %d frames", err, len(r.frames))
+		}
 	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
-	if a, b := <-setups, <-setups; a != "udp" || b != "tcp" {
-		t.Errorf("asked for %s, then %s", a, b)
+	close(setups)
+	if got := slices.Collect(func(yield func(string) bool) {
+		for s := range setups {
+			yield(s)
+		}
+	}); !slices.Equal(got, []string{"udp", "tcp", "tcp"}) {
+		t.Errorf("asked for %v: a lesson is learned once", got)
 	}
 }
 
 func TestTLS(t *testing.T) {
 	web := httptest.NewTLSServer(nil) // for its certificate
 	defer web.Close()
-	camera := well(func(p *peer) {
-		_ = p.rtp(0, 96, false, 1000, testSPS)
-		_ = p.rtp(0, 96, false, 1000, testPPS)
-		_ = p.rtp(0, 96, true, 1000, []byte{0x65, 0x88, 1, 2, 3})
-	})
-	at := serveOn(t, tls.NewListener(listenTCP(t), web.TLS), camera)
+	at := serveOn(t, tls.NewListener(listenTCP(t), web.TLS), well(func(p *peer) { keyframe(p, 1000) }))
 
 	err := run(t, source(t, "rtsps://"+at+"/"), newRecord())
 	if capture.CodeOf(err) != capture.CodeRefused || !strings.Contains(err.Error(), "certificate is not trusted") {

@@ -281,7 +281,7 @@ func TestLowLayer(t *testing.T) {
 
 // The second URL fails in every way that it may; the first goes on.
 func TestLowLayerFails(t *testing.T) {
-	silent := func(*peer) func(*peer) { return func(p *peer) { _, _, _ = p.request() } }
+	silent := func(p *peer) { _, _ = p.request() }
 	theora := strings.NewReplacer("H264", "THEORA").Replace(h264SDP)
 	for name, tt := range map[string]struct {
 		sub   func(*peer)
@@ -292,7 +292,7 @@ func TestLowLayerFails(t *testing.T) {
 		"not there": {describe("404 Not Found"), capture.CodeNotFound, []string{"H264 320×240", "H264 0×0"}},
 		"codec":     {describe("200 OK", theora), capture.CodeCodec, []string{"H264 320×240"}},
 		"hangs up":  {func(p *peer) { _ = p.Close() }, capture.CodeUnplugged, []string{"H264 320×240", "H264 0×0"}},
-		"silent":    {well(silent(nil)), capture.CodeStalled, []string{"H264 320×240", "H264 0×0"}},
+		"silent":    {well(silent), capture.CodeStalled, []string{"H264 320×240", "H264 0×0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, end := both(t, serve(t, well(film(testSPS, nil))), serve(t, tt.sub), func(s *Source) {

@@ -2,6 +2,7 @@ package rtsp
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -36,34 +37,42 @@ func mustDecode(s string) []byte {
 // peer is the camera's side of one connection: a script calls it.
 type peer struct {
 	net.Conn
-	r   *textproto.Reader
-	seq uint16
+	r      *textproto.Reader
+	seq    uint16
+	tracks int // set up so far
 }
 
-// request reads one request and returns its method.
-func (p *peer) request() (method, cseq string, ok bool) {
+// asked is one request.
+type asked struct {
+	method string
+	header textproto.MIMEHeader
+}
+
+// request reads one.
+func (p *peer) request() (r asked, ok bool) {
 	line, err := p.r.ReadLine()
 	if err != nil {
-		return "", "", false
+		return r, false
 	}
-	h, err := p.r.ReadMIMEHeader()
-	if err != nil {
-		return "", "", false
+	if r.header, err = p.r.ReadMIMEHeader(); err != nil {
+		return r, false
 	}
-	method, _, _ = strings.Cut(line, " ")
-	return method, h.Get("CSeq"), true
+	r.method, _, _ = strings.Cut(line, " ")
+	return r, true
 }
 
-func (p *peer) answer(status, cseq string, headers ...string) {
+// answer is a status and headers; one that begins as a session description
+// does is the body.
+func (p *peer) answer(r asked, status string, headers ...string) {
 	body := ""
+	headers = append([]string{"RTSP/1.0 " + status, "CSeq: " + r.header.Get("CSeq")}, headers...)
 	for i, h := range headers {
 		if strings.HasPrefix(h, "v=0") {
 			body = h
 			headers[i] = fmt.Sprintf("Content-Type: application/sdp\r\nContent-Length: %d", len(body))
 		}
 	}
-	head := strings.Join(append([]string{"RTSP/1.0 " + status, "CSeq: " + cseq}, headers...), "\r\n")
-	_, _ = io.WriteString(p, head+"\r\n\r\n"+body)
+	_, _ = io.WriteString(p, strings.Join(headers, "\r\n")+"\r\n\r\n"+body)
 }
 
 // rtp sends one interleaved packet.
@@ -79,6 +88,13 @@ func (p *peer) rtp(channel, payloadType byte, marker bool, rtpTime uint32, paylo
 	return err
 }
 
+// keyframe sends a whole one.
+func keyframe(p *peer, rtpTime uint32) {
+	_ = p.rtp(0, 96, false, rtpTime, testSPS)
+	_ = p.rtp(0, 96, false, rtpTime, testPPS)
+	_ = p.rtp(0, 96, true, rtpTime, []byte{0x65, 0x88, 1, 2, 3})
+}
+
 // sdp describes one track.
 func sdp(media, rtpmap string) string {
 	return "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=" + media + "\r\n" + rtpmap + "a=control:track1\r\n"
@@ -86,46 +102,64 @@ func sdp(media, rtpmap string) string {
 
 var h264SDP = sdp("video 0 RTP/AVP 96", "a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\n")
 
-// well answers as a good camera does until PLAY, then runs the script of the
-// media, if any, and closes.
-func well(media func(p *peer)) func(*peer) {
-	return func(p *peer) {
-		for {
-			method, cseq, ok := p.request()
-			if !ok {
+// setup gives a track the next two channels.
+func (p *peer) setup(r asked) {
+	p.answer(r, "200 OK", fmt.Sprintf("Transport: RTP/AVP/TCP;unicast;interleaved=%d-%d", 2*p.tracks, 2*p.tracks+1), "Session: 1")
+	p.tracks++
+}
+
+// camera follows the script of a good camera, but for what is set.
+type camera struct {
+	sdp   string                                         // of DESCRIBE; empty: h264SDP
+	on    map[string]func(p *peer, r asked) (going bool) // by method: answers in the place of the script, and says whether to go on
+	media func(p *peer)                                  // after PLAY; then the camera closes
+}
+
+// play is what the camera does with one connection.
+func (c camera) play(p *peer) {
+	for {
+		r, ok := p.request()
+		if !ok {
+			return
+		}
+		if on := c.on[r.method]; on != nil {
+			if !on(p, r) {
 				return
 			}
-			switch method {
-			case "DESCRIBE":
-				p.answer("200 OK", cseq, h264SDP)
-			case "SETUP":
-				p.answer("200 OK", cseq, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1", "Session: 1")
-			case "PLAY":
-				p.answer("200 OK", cseq, "Session: 1")
-				media(p)
-				return
-			default:
-				p.answer("200 OK", cseq)
+			continue
+		}
+		switch r.method {
+		case "DESCRIBE":
+			p.answer(r, "200 OK", cmp.Or(c.sdp, h264SDP))
+		case "SETUP":
+			p.setup(r)
+		case "PLAY":
+			p.answer(r, "200 OK", "Session: 1")
+			if c.media != nil {
+				c.media(p)
 			}
+			return
+		default:
+			p.answer(r, "200 OK")
 		}
 	}
 }
 
-// describe answers OPTIONS well and DESCRIBE as given.
-func describe(status string, headers ...string) func(*peer) {
-	return func(p *peer) {
-		for {
-			method, cseq, ok := p.request()
-			if !ok {
-				return
-			}
-			if method == "DESCRIBE" {
-				p.answer(status, cseq, append([]string(nil), headers...)...)
-			} else {
-				p.answer("200 OK", cseq)
-			}
-		}
+// well is a good camera until PLAY, then it runs the script of the media and
+// closes.
+func well(media func(p *peer)) func(*peer) { return camera{media: media}.play }
+
+// says answers always the same, and goes on.
+func says(status string, headers ...string) func(*peer, asked) bool {
+	return func(p *peer, r asked) bool {
+		p.answer(r, status, headers...)
+		return true
 	}
+}
+
+// describe is a camera that answers DESCRIBE as given.
+func describe(status string, headers ...string) func(*peer) {
+	return camera{on: map[string]func(*peer, asked) bool{"DESCRIBE": says(status, headers...)}}.play
 }
 
 // flood writes the same bytes until the other side has had enough.

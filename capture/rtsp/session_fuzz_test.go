@@ -20,26 +20,9 @@ func FuzzSession(f *testing.F) {
 		if strings.ContainsAny(transport, "\r\n") || !strings.HasPrefix(description, "v=0") {
 			return
 		}
-		at := serve(t, func(p *peer) {
-			for {
-				method, cseq, ok := p.request()
-				if !ok {
-					return
-				}
-				switch method {
-				case "DESCRIBE":
-					p.answer("200 OK", cseq, description)
-				case "SETUP":
-					p.answer("200 OK", cseq, "Transport: "+transport, "Session: 1")
-				case "PLAY":
-					p.answer("200 OK", cseq, "Session: 1")
-					_, _ = p.Write(stream)
-					return
-				default:
-					p.answer("200 OK", cseq)
-				}
-			}
-		})
+		at := serve(t, camera{sdp: description, on: map[string]func(*peer, asked) bool{
+			"SETUP": says("200 OK", "Transport: "+transport, "Session: 1"),
+		}, media: func(p *peer) { _, _ = p.Write(stream) }}.play)
 		err := run(t, source(t, "rtsp://"+at+"/"), discard{t})
 		if err == nil {
 			t.Fatal("no error")

@@ -1,7 +1,6 @@
 package rtsp
 
 import (
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -30,35 +29,14 @@ func (r *soundRecord) SoundFailed(err error) {
 // packets of each, the sound's of so many bytes.
 func sounding(rtpmap string, n, bytes int) func(*peer) {
 	text := h264SDP + "m=audio 0 RTP/AVP 97\r\n" + rtpmap + "a=control:track2\r\n"
-	return func(p *peer) {
-		channel := 0
-		for {
-			method, cseq, ok := p.request()
-			if !ok {
-				return
-			}
-			switch method {
-			case "DESCRIBE":
-				p.answer("200 OK", cseq, text)
-			case "SETUP":
-				p.answer("200 OK", cseq, fmt.Sprintf("Transport: RTP/AVP/TCP;unicast;interleaved=%d-%d", channel, channel+1), "Session: 1")
-				channel += 2
-			case "PLAY":
-				p.answer("200 OK", cseq, "Session: 1")
-				for i := range n {
-					_ = p.rtp(0, 96, false, uint32(i)*3600, testSPS)
-					_ = p.rtp(0, 96, false, uint32(i)*3600, testPPS)
-					_ = p.rtp(0, 96, true, uint32(i)*3600, []byte{0x65, 0x88, 1})
-					if channel == 4 {
-						_ = p.rtp(2, 97, false, uint32(i*max(960, bytes)), []byte(strings.Repeat("s", bytes)))
-					}
-				}
-				return
-			default:
-				p.answer("200 OK", cseq)
+	return camera{sdp: text, media: func(p *peer) {
+		for i := range n {
+			keyframe(p, uint32(i)*3600)
+			if p.tracks == 2 {
+				_ = p.rtp(2, 97, false, uint32(i*max(960, bytes)), []byte(strings.Repeat("s", bytes)))
 			}
 		}
-	}
+	}}.play
 }
 
 func TestSound(t *testing.T) {
