@@ -24,6 +24,7 @@ type guard struct {
 	host    string        // the only one to connect to
 	knock   time.Duration // to connect to an address
 	step    time.Duration // to connect to a name
+	secure  bool          // rtsps
 	talk    atomic.Int64
 	playing atomic.Bool
 
@@ -74,16 +75,22 @@ func (g *guard) cut() {
 const udpBuffer = 2 << 20 // bytes
 
 // listen opens a socket for media. The system may allow less of a buffer,
-// which is no fault; the library's own option takes it for one.
-func listen(network, addr string) (net.PacketConn, error) {
+// which is no fault; the library's own option takes it for one. What is
+// encrypted is not put in order: nothing can stand in for it.
+func (g *guard) listen(network, addr string) (net.PacketConn, error) {
 	c, err := net.ListenPacket(network, addr)
 	if err != nil {
 		return nil, err
 	}
-	if u, ok := c.(*net.UDPConn); ok {
-		_ = u.SetReadBuffer(udpBuffer)
+	u, ok := c.(*net.UDPConn)
+	if !ok {
+		return c, nil
 	}
-	return c, nil
+	_ = u.SetReadBuffer(udpBuffer)
+	if g.secure {
+		return u, nil
+	}
+	return &orderly{UDPConn: u}, nil
 }
 
 // resolve refuses the host names that a server may put into its Transport

@@ -129,7 +129,7 @@ func (s *session) run(ctx context.Context, sink capture.Sink, second *lowSink, v
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f := newFeed(sink, &clocks{})
-	g := &guard{host: s.addr.url.Hostname(), knock: s.limits.knock, step: s.limits.step}
+	g := &guard{host: s.addr.url.Hostname(), knock: s.limits.knock, step: s.limits.step, secure: s.addr.url.Scheme == "rtsps"}
 	c := s.client(g, f, cancel)
 	if err := c.Start(); err != nil {
 		return err
@@ -163,7 +163,7 @@ func (s *session) client(g *guard, f *feed, fail context.CancelCauseFunc) *gorts
 		UserAgent:             "edged",
 		TLSConfig:             s.tls,
 		DialContext:           g.dial,
-		ListenPacket:          listen,
+		ListenPacket:          g.listen,
 		ResolveIPAddr:         g.resolve,
 		OnRequest: func(r *base.Request) {
 			// Once with and once without credentials for each address, and once
@@ -242,6 +242,9 @@ func (s *session) setup(c *gortsplib.Client, desc *description.Session, media *d
 	for _, each := range media.Formats {
 		c.OnPacketRTP(media, each, func(p *rtp.Packet) {
 			var err error
+			if standsIn(p) {
+				return
+			}
 			if each == forma {
 				err = f.units.push(p)
 			} else {

@@ -41,7 +41,11 @@ func (s *session) listen(c *gortsplib.Client, desc *description.Session, all *cl
 	w.clock.ntp = func(p *rtp.Packet) (time.Time, bool) { return c.PacketNTP(media, p) }
 	w.frame.Keyframe = true
 	sink.Describe([]capture.Track{track})
-	c.OnPacketRTP(media, forma, func(p *rtp.Packet) { w.push(p, time.Now()) })
+	c.OnPacketRTP(media, forma, func(p *rtp.Packet) {
+		if !standsIn(p) {
+			w.push(p, time.Now())
+		}
+	})
 }
 
 func setUpSound(c *gortsplib.Client, url *base.URL, media *description.Media) error {
