@@ -1,5 +1,5 @@
-// Package rtsp is the laboratory's network camera: GStreamer's RTSP server,
-// which nobody here wrote, with test pictures.
+// Package rtsp is the laboratory's network camera: the RTSP servers of
+// GStreamer and of VLC, which nobody here wrote, with test pictures.
 package rtsp
 
 import (
@@ -30,21 +30,22 @@ type Options struct {
 }
 
 // Server is an RTSP server on a port of 127.0.0.1 that stays the same over
-// restarts. server.py says which paths there are and what each one plays.
+// restarts.
 //
 // Methods are called from the test's goroutine.
 type Server struct {
-	t       testing.TB
-	options Options
-	port    int
+	t         testing.TB
+	port      int
+	command   func() *exec.Cmd
+	listening func(stdout io.Reader) error // returns when it does
 
 	cmd    *exec.Cmd // nil while killed
 	stdin  io.Closer
 	stderr lockedBuffer
 }
 
-// Start runs a server until the test ends. It returns when the server
-// listens. Where Debian's Python and GStreamer are missing and cannot be
+// Start runs GStreamer's server until the test ends. It returns when the server
+// listens. server.py says which paths there are and what each one plays. Where Debian's Python and GStreamer are missing and cannot be
 // installed the test is skipped.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
@@ -55,15 +56,36 @@ func Start(t testing.TB, o Options) *Server {
 		}
 		t.Skip("no RTSP server: python3-gi or gir1.2-gst-rtsp-server-1.0 is not installed; scripts/setup installs it")
 	}
-	s := &Server{t: t, options: o}
-	t.Cleanup(func() {
+	s := &Server{t: t}
+	s.command = func() *exec.Cmd {
+		options, err := json.Marshal(map[string]any{"port": s.port, "user": o.User, "password": o.Password})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// It ends with its standard input: it cannot outlive this process.
+		return exec.Command(interpreter, "-c", script, string(options))
+	}
+	s.listening = func(stdout io.Reader) error {
+		line, err := bufio.NewReader(stdout).ReadString('\n')
+		if err == nil {
+			_, err = fmt.Sscanf(line, "port %d", &s.port)
+		}
+		return err
+	}
+	s.begin()
+	return s
+}
+
+// begin runs the server for the first time, and until the test ends.
+func (s *Server) begin() {
+	s.t.Helper()
+	s.t.Cleanup(func() {
 		s.Kill()
-		if t.Failed() {
-			t.Logf("RTSP server: %s", s.stderr.String())
+		if s.t.Failed() {
+			s.t.Logf("RTSP server: %s", s.stderr.String())
 		}
 	})
 	s.Restart()
-	return s
 }
 
 // Port is the TCP port.
@@ -91,13 +113,8 @@ func (s *Server) Kill() {
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Kill()
-	options, err := json.Marshal(map[string]any{"port": s.port, "user": s.options.User, "password": s.options.Password})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	cmd := exec.Command(interpreter, "-c", script, string(options))
+	cmd := s.command()
 	cmd.Stderr = &s.stderr
-	// The server ends with its standard input: it cannot outlive this process.
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		s.t.Fatal(err)
@@ -112,11 +129,7 @@ func (s *Server) Restart() {
 	s.cmd, s.stdin = cmd, stdin
 	giveUp := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
 	defer giveUp.Stop()
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err == nil {
-		_, err = fmt.Sscanf(line, "port %d", &s.port)
-	}
-	if err != nil {
+	if err := s.listening(stdout); err != nil {
 		s.t.Fatalf("RTSP server does not listen: %v: %s", err, s.stderr.String())
 	}
 }

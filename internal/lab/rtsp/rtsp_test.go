@@ -165,6 +165,28 @@ func TestFramesFlow(t *testing.T) {
 	}
 }
 
+// VLC's server knows UDP alone.
+func TestVLC(t *testing.T) {
+	leaks(t)
+	server := rtsplab.StartVLC(t)
+	for _, transport := range []string{"", "#transport=udp"} {
+		v := newViewer()
+		stop, _ := play(t, capture.Config{Source: server.URL("test" + transport)}, v)
+		v.until(t, "30 frames with two keyframes", func() bool { return v.frames >= 30 && v.keys >= 2 })
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		v.check(t)
+		if got := v.tracks[0]; len(v.tracks) != 1 || got.Codec != capture.H264 || got.Width != 320 || got.Height != 240 {
+			t.Errorf("tracks %+v", v.tracks)
+		}
+	}
+	_, ended := play(t, capture.Config{Source: server.URL("test#transport=tcp")}, newViewer())
+	expect(t, wait(t, ended), capture.CodeRefused, "461")
+	_, ended = play(t, capture.Config{Source: server.URL("nowhere")}, newViewer())
+	expect(t, wait(t, ended), capture.CodeNotFound, "no such path")
+}
+
 // Other codecs than H.264, over UDP and TCP.
 func TestCodecsFlow(t *testing.T) {
 	leaks(t)
