@@ -8,8 +8,11 @@ type Config struct {
 	Sub      string // rtsp(s) sources: the URL of a second, smaller encoding of the scene, layer 1; empty: none
 	Username string
 	Password Secret
-	Video    VideoConfig
-	Audio    AudioConfig
+	// TLSFingerprint is the SHA-256 of the certificate of an rtsps camera, in
+	// hexadecimal: that one alone is trusted; empty: the system's authorities.
+	TLSFingerprint string
+	Video          VideoConfig
+	Audio          AudioConfig
 }
 
 // AudioConfig says what becomes of a camera's sound.

@@ -2,9 +2,11 @@ package rtsp
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -258,5 +260,33 @@ func TestTLS(t *testing.T) {
 	}
 	if len(r.frames) != 1 {
 		t.Errorf("%d frames", len(r.frames))
+	}
+}
+
+// A pinned certificate is trusted though nobody vouches for it, and no other.
+func TestPinnedCertificate(t *testing.T) {
+	web := httptest.NewTLSServer(nil) // for its certificate
+	defer web.Close()
+	at := serveOn(t, tls.NewListener(listenTCP(t), web.TLS), well(func(p *peer) { keyframe(p, 1000) }))
+	sum := sha256.Sum256(web.Certificate().Raw)
+	right := strings.ToUpper(fmt.Sprintf("%x:%x", sum[:1], sum[1:])) // openssl prints colons and capitals
+	for print, want := range map[string]capture.Code{right: capture.CodeUnplugged, strings.Repeat("ab", 32): capture.CodeRefused} {
+		s, err := New(capture.Config{Source: "rtsps://" + at + "/", TLSFingerprint: print}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newRecord()
+		err = run(t, s, r)
+		if got := capture.CodeOf(err); got != want || (len(r.frames) == 1) != (print == right) {
+			t.Errorf("%v, %d frames", err, len(r.frames))
+		}
+		if print != right && !strings.Contains(err.Error(), fmt.Sprintf("another certificate than the configured one: its SHA-256 is %x", sum)) {
+			t.Error(err)
+		}
+	}
+	for _, bad := range []string{"12", "zz" + right[2:], right + "00"} {
+		if _, err := New(capture.Config{Source: "rtsps://" + at + "/", TLSFingerprint: bad}, slog.New(slog.DiscardHandler)); err == nil {
+			t.Errorf("%s is taken", bad)
+		}
 	}
 }

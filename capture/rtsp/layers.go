@@ -14,7 +14,7 @@ import (
 const steadyAfter = time.Minute
 
 // runBoth plays the main URL, and its sound where that is wanted; once that has
-// pictures, the second beside it.
+// pictures, the second beside it, and asks for keyframes.
 func (s *Source) runBoth(ctx context.Context, sink capture.Sink) error {
 	mux := capture.NewMux(sink)
 	var voice capture.SoundSink
@@ -22,15 +22,18 @@ func (s *Source) runBoth(ctx context.Context, sink capture.Sink) error {
 		voice = mux.Sound()
 	}
 	sc := &scene{sink: mux.Pictures(), low: &s.low, started: make(chan struct{})}
-	if s.sub == nil {
-		return s.session.run(ctx, mainSink{sc}, &lowSink{scene: sc, frames: func() {}}, voice)
-	}
 	ctx, cancel := context.WithCancel(ctx)
-	var low sync.WaitGroup
-	low.Go(func() { s.runLow(ctx, sc) })
-	err := s.session.run(ctx, mainSink{sc}, nil, voice)
+	var beside sync.WaitGroup
+	beside.Go(func() { s.ask(ctx, sc.started) })
+	var second *lowSink
+	if s.sub == nil {
+		second = &lowSink{scene: sc, frames: func() {}}
+	} else {
+		beside.Go(func() { s.runLow(ctx, sc) })
+	}
+	err := s.session.run(ctx, mainSink{sc}, second, voice)
 	cancel()
-	low.Wait()
+	beside.Wait()
 	return err
 }
 

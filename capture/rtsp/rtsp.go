@@ -60,6 +60,7 @@ type Source struct {
 	sub     *session // the second URL; nil: none
 	demand  demand   // for the second
 	sound   bool     // it is wanted; of the main URL
+	asking  asking
 
 	low lowLayer // what is known of it, over runs
 }
@@ -80,7 +81,12 @@ func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{session: session{addr: addr, log: log, limits: defaultLimits}, sound: cfg.Audio.Enabled}
+	trust, err := pinned(cfg.TLSFingerprint)
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{session: session{addr: addr, log: log, limits: defaultLimits, tls: trust}, sound: cfg.Audio.Enabled}
+	s.asking.wanted = make(chan int, capture.MaxLayers)
 	if cfg.Sub == "" {
 		s.low.none = true // unless the URL turns out to have two
 		return s, nil
@@ -89,12 +95,9 @@ func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
 	if addr, err = parseAddress(cfg); err != nil {
 		return nil, fmt.Errorf("sub: %w", err)
 	}
-	s.sub = &session{addr: addr, log: log.With("layer", 1), limits: defaultLimits}
+	s.sub = &session{addr: addr, log: log.With("layer", 1), limits: defaultLimits, tls: trust}
 	return s, nil
 }
-
-// Keyframe does nothing: RTSP has no means to ask for one.
-func (*Source) Keyframe(int) {}
 
 // Demand opens the second URL while layer 1 is wanted; it stays open for 10
 // seconds longer. The main one is always open.

@@ -92,6 +92,7 @@ type raw struct {
 	Cameras []*struct {
 		ID, Source, Sub    string
 		Username, Password string
+		TLSFingerprint     string `json:"tls_fingerprint"`
 		Video              struct{ Width, Height, FPS, Bitrate, Layers int }
 		Audio              struct{ Enabled bool }
 	}
@@ -185,6 +186,9 @@ func (r *raw) crossCameras(fs *Faults) {
 		if c.Sub != "" && scheme != "rtsp" && scheme != "rtsps" {
 			fs.add(camera.key("sub"), "only a camera whose source is rtsp:// or rtsps:// has one")
 		}
+		if c.TLSFingerprint != "" && scheme != "rtsps" {
+			fs.add(camera.key("tls_fingerprint"), "only a camera whose source is rtsps:// has one")
+		}
 		if c.Audio.Enabled && scheme == "v4l2" {
 			fs.add(camera.key("audio").key("enabled"), "true %s for a v4l2 camera: only false is", notYet)
 		}
@@ -276,7 +280,8 @@ func (r *raw) typed() Config {
 	for _, cam := range r.Cameras {
 		c.Cameras = append(c.Cameras, capture.Config{
 			ID: cam.ID, Source: cam.Source, Sub: cam.Sub, Username: cam.Username, Password: capture.Secret(cam.Password),
-			Video: capture.VideoConfig(cam.Video), Audio: capture.AudioConfig(cam.Audio),
+			TLSFingerprint: cam.TLSFingerprint,
+			Video:          capture.VideoConfig(cam.Video), Audio: capture.AudioConfig(cam.Audio),
 		})
 	}
 	if len(r.WebRTC.STUN) > 0 {

@@ -116,6 +116,7 @@ cameras:
   - {id: f, source: "file:"}
   - {id: g, source: "rtsp://h/main", sub: "rtsp:/sub"}
   - {id: h, source: "rtsp://h/main", sub: "file:/sub.mp4"}
+  - {id: i, source: "rtsps://h/main", tls_fingerprint: "12:34"}
 `, want: `cameras[0].source: "rtsp:/main" is not rtsp://HOST[:PORT]/PATH
 cameras[1].source: "v4l2:video0" is not v4l2:auto or v4l2:/dev/
 cameras[2].source: "pattern:bars": there is nothing after pattern:
@@ -123,17 +124,20 @@ cameras[3].source: "" is not 1 to 1024 characters long
 cameras[4].source: "camera" is not a source such as
 cameras[5].source: "file:" names no file
 cameras[6].sub: "rtsp:/sub" is not rtsp://HOST[:PORT]/PATH
-cameras[7].sub: "file:/sub.mp4" is not rtsp:// or rtsps://, then HOST`},
+cameras[7].sub: "file:/sub.mp4" is not rtsp:// or rtsps://, then HOST
+cameras[8].tls_fingerprint: "12:34" is not a SHA-256`},
 	{name: "sources beyond", beyond: true, doc: `
 cameras:
   - {id: a, source: "rtsp://x:0/main"}
   - {id: b, source: "rtsp://x/main#tcp"}
   - {id: c, source: "pattern:", sub: "rtsp://x/sub"}
   - {id: d, source: "rtsp://x/main", sub: "rtsp://x:0/sub"}
+  - {id: e, source: "rtsp://x/main", tls_fingerprint: "` + print32 + `"}
 `, want: `cameras[0].source: "rtsp://x:0/main": port 0 is not in 1..65535
 cameras[1].source: "rtsp://x/main#tcp": what follows # is not
 cameras[3].sub: "rtsp://x:0/sub": port 0 is not in 1..65535
-cameras[2].sub: only a camera whose source is rtsp:// or rtsps://`},
+cameras[2].sub: only a camera whose source is rtsp:// or rtsps://
+cameras[4].tls_fingerprint: only a camera whose source is rtsps://`},
 	{name: "no microphones", beyond: true, doc: `
 cameras:
   - {id: a, source: "v4l2:auto", audio: {enabled: true}}
@@ -311,11 +315,14 @@ func TestFaultForms(t *testing.T) {
 	}
 }
 
+// print32 is a fingerprint as openssl prints it.
+var print32 = "AB" + strings.Repeat(":cd", 31)
+
 func TestTyped(t *testing.T) {
 	c, err := Parse([]byte(`
 name: gate
 cameras:
-  - {id: a, source: "rtsp://h/p", sub: "rtsp://h/s", username: u, password: s3cret, video: {fps: 5, layers: 2}, audio: {enabled: true}}
+  - {id: a, source: "rtsps://h/p", sub: "rtsp://h/s", username: u, password: s3cret, tls_fingerprint: "` + print32 + `", video: {fps: 5, layers: 2}, audio: {enabled: true}}
 http: {listen: ":1", tls: {cert: c, key: k, require: true}, origins: ["*"]}
 webrtc: {udp: ":2", public_ips: [192.0.2.1], stun: ["stun:s"], turn: [{urls: ["turn:t"], username: n, credential: w}], max_viewers: 3, max_cpu: 80, min_memory: 0, max_bitrate: 20000000}
 turn: {enabled: false, public_ip: "2001:db8::1", realm: r, max_allocations: 9, per_user: 2, listen: ":4"}
@@ -327,7 +334,7 @@ log: {level: debug}
 	if err != nil {
 		t.Fatal(err)
 	}
-	cam := capture.Config{ID: "a", Source: "rtsp://h/p", Sub: "rtsp://h/s", Username: "u", Password: "s3cret",
+	cam := capture.Config{ID: "a", Source: "rtsps://h/p", Sub: "rtsp://h/s", Username: "u", Password: "s3cret", TLSFingerprint: print32,
 		Video: capture.VideoConfig{Width: 1280, Height: 720, FPS: 5, Bitrate: 2500000, Layers: 2}, Audio: capture.AudioConfig{Enabled: true}}
 	if len(c.Cameras) != 1 || c.Cameras[0] != cam {
 		t.Errorf("cameras %+v", c.Cameras)

@@ -103,6 +103,8 @@ var camera = &node{kind: mapping, doc: "One camera.", keys: []field{
 		doc:     "Only with an rtsp(s):// source: the URL of a second, smaller encoding of the same scene, with the same user. Empty: none."}},
 	{"username", &node{kind: text, def: "", max: 256, check: checkPlain, doc: "User name for the camera."}},
 	{"password", secret("Password for the camera.")},
+	{"tls_fingerprint", &node{kind: text, def: "", max: 95, check: checkFingerprint, pattern: `^$|^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$`,
+		doc: "Only with an rtsps:// source: the SHA-256 of the one certificate to trust, in hexadecimal, colons or not. Empty: the system's authorities."}},
 	{"video", &node{kind: mapping, doc: "What is encoded on the box; cameras that encode ignore it.", keys: []field{
 		{"width", &node{kind: whole, def: int64(1280), min: 16, max: 4096, even: true, doc: "Pixels."}},
 		{"height", &node{kind: whole, def: int64(720), min: 16, max: 4096, even: true, doc: "Pixels."}},

@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
@@ -61,6 +62,14 @@ func checkSub(s string) string {
 		return checkSource(s)
 	}
 	return quote(s) + " is not rtsp:// or rtsps://, then HOST[:PORT]/PATH"
+}
+
+// checkFingerprint takes the SHA-256 of a certificate as openssl prints it.
+func checkFingerprint(s string) string {
+	if b, err := hex.DecodeString(strings.ReplaceAll(s, ":", "")); s != "" && (err != nil || len(b) != 32) {
+		return quote(s) + " is not a SHA-256, 64 hexadecimal digits"
+	}
+	return ""
 }
 
 func checkRTSP(s string) string {
