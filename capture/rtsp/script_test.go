@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/rtp"
+
 	"edged/capture"
 )
 
@@ -39,7 +41,9 @@ type peer struct {
 	net.Conn
 	r      *textproto.Reader
 	seq    uint16
-	tracks int // set up so far
+	ssrc   uint32
+	tracks int          // set up so far
+	udp    *net.UDPConn // to the viewer; nil: packets are interleaved
 }
 
 // asked is one request.
@@ -75,16 +79,21 @@ func (p *peer) answer(r asked, status string, headers ...string) {
 	_, _ = io.WriteString(p, strings.Join(headers, "\r\n")+"\r\n\r\n"+body)
 }
 
-// rtp sends one interleaved packet.
+// rtp sends one packet.
 func (p *peer) rtp(channel, payloadType byte, marker bool, rtpTime uint32, payload []byte) error {
-	n := 12 + len(payload)
-	b := []byte{'$', channel, byte(n >> 8), byte(n), 0x80, payloadType, byte(p.seq >> 8), byte(p.seq),
-		byte(rtpTime >> 24), byte(rtpTime >> 16), byte(rtpTime >> 8), byte(rtpTime), 1, 2, 3, 4}
-	if marker {
-		b[5] |= 0x80
-	}
+	packet := rtp.Packet{Header: rtp.Header{
+		Version: 2, Marker: marker, PayloadType: payloadType, SequenceNumber: p.seq, Timestamp: rtpTime, SSRC: p.ssrc,
+	}, Payload: payload}
 	p.seq++
-	_, err := p.Write(append(b, payload...))
+	b, err := packet.Marshal()
+	if err != nil {
+		return err
+	}
+	if p.udp != nil {
+		_, err = p.udp.Write(b)
+		return err
+	}
+	_, err = p.Write(append([]byte{'$', channel, byte(len(b) >> 8), byte(len(b))}, b...))
 	return err
 }
 
