@@ -49,7 +49,7 @@ type limits struct {
 // a second again, and then anew, so that no more than 3 seconds pass between:
 // the system by itself would soon ask once in 8.
 var defaultLimits = limits{
-	knock: 2500 * time.Millisecond, step: 8 * time.Second, udp: 3 * time.Second, goodbye: time.Second,
+	knock: 2 * time.Second, step: 8 * time.Second, udp: 3 * time.Second, goodbye: time.Second,
 	silence: 10 * time.Second, linger: 10 * time.Second,
 }
 

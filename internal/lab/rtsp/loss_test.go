@@ -1,7 +1,9 @@
 package rtsp_test
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"edged/capture"
+	"edged/capture/rtsp"
 	rtsplab "edged/internal/lab/rtsp"
 )
 
@@ -121,6 +124,74 @@ func TestLossOverUDP(t *testing.T) {
 		w.delays[len(w.delays)/2], w.delays[len(w.delays)*95/100], w.delays[len(w.delays)-1])
 	if w.lost == 0 {
 		t.Error("nothing was lost: " + strings.TrimSpace(rulesInForce(t)))
+	}
+}
+
+// The cable is pulled: nobody says goodbye, and what is asked gets no answer.
+// The box notices by the missing frames, and has the picture again soon after the
+// cable is back, though the camera's sessions are still open at its end.
+func TestCablePulled(t *testing.T) {
+	if !ownNetwork(t, `add table ip cable; add chain ip cable in { type filter hook input priority 0; }`) {
+		return
+	}
+	leaks(t)
+	server := rtsplab.Start(t, rtsplab.Options{})
+	for _, transport := range []string{"udp", "tcp"} {
+		log := slog.New(slog.DiscardHandler)
+		cfg := capture.Config{ID: "dock", Source: server.URL("test#transport=" + transport)}
+		src, err := rtsp.New(cfg, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &watch{moved: make(chan struct{}, 1)}
+		camera, err := capture.New(cfg, src, w, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- camera.Run(ctx) }()
+		w.await(t, 10)
+		var took []time.Duration
+		for range 2 {
+			nft(t, "add rule ip cable in drop")
+			await(t, camera, func(s capture.State) bool { return s.Phase == capture.Offline && s.Code == capture.CodeUnreachable })
+			nft(t, "flush chain ip cable in")
+			back := time.Now()
+			await(t, camera, func(s capture.State) bool { return s.Phase == capture.Live })
+			took = append(took, time.Since(back))
+			w.mu.Lock()
+			frames := w.frames
+			w.mu.Unlock()
+			w.await(t, frames+10)
+		}
+		t.Logf("%s: a picture %v after the cable was back", transport, took)
+		cancel()
+		if err := wait(t, ended); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// await waits for a state of the camera.
+func await(t *testing.T, camera *capture.Camera, done func(capture.State) bool) {
+	t.Helper()
+	limit := time.After(time.Minute)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !done(camera.State()) {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("%+v", camera.State())
+		}
+	}
+}
+
+func nft(t *testing.T, rule string) {
+	t.Helper()
+	if out, err := exec.Command("nft", rule).CombinedOutput(); err != nil {
+		t.Fatalf("nft %s: %v: %s", rule, err, out)
 	}
 }
 
