@@ -22,8 +22,8 @@ const (
 	stopIn        = 3 * time.Second         // a cancelled source is given to return
 	backOffFirst  = 500 * time.Millisecond  // doubled after each failure …
 	backOffMost   = 30 * time.Second        // … up to this
+	backOffSoon   = 1500 * time.Millisecond // … or this, where a camera showed pictures, or is not there to be bothered
 	backOffLeast  = 100 * time.Millisecond  // whatever the jitter says
-	backOffSoon   = 1500 * time.Millisecond // … up to this, where a camera shows pictures, or is not there to be bothered
 	worthSoon     = time.Second             // of pictures make it worth that
 	steadyAfter   = time.Minute             // live for so long, a camera starts again at backOffFirst
 	logDroppedGap = time.Second

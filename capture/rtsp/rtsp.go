@@ -149,7 +149,7 @@ func (s *session) run(ctx context.Context, sink capture.Sink, second *lowSink, v
 	cancel(err) // the first cause stays: a verdict on the media comes before what it brought about
 	<-closed
 	why := context.Cause(ctx)
-	s.learn(g.playing.Load(), f.units.synced, why)
+	s.learn(f.units.synced, why)
 	return why
 }
 

@@ -5,6 +5,8 @@ import (
 
 	"github.com/bluenviron/gortsplib/v5"
 	"github.com/bluenviron/gortsplib/v5/pkg/liberrors"
+
+	"edged/capture"
 )
 
 // protocol is how media is to come this time. Where the source leaves it open,
@@ -18,19 +20,20 @@ func (s *session) protocol() *gortsplib.Protocol {
 	return s.addr.protocol
 }
 
-// learn draws the lesson from a run that is over: one that played and had not
-// one packet of the picture, or was refused, chose the wrong transport. Reports
-// that come (RTCP), or a supervisor that lost its patience before the library
-// did, say nothing else.
-func (s *session) learn(played, packets bool, why error) {
+// learn draws the lesson from a run that is over: one that had not one packet
+// of the picture before somebody lost patience, or that was refused, chose the
+// wrong transport. The library falls back by itself, but takes reports (RTCP)
+// for a sign of life. That a run was ended otherwise says nothing.
+func (s *session) learn(packets bool, why error) {
 	if s.addr.protocol != nil || packets {
 		return
 	}
+	silent := fault(why).Code == capture.CodeStalled
 	refused := errors.As(why, new(liberrors.ErrClientBadStatusCode))
 	switch tcp := s.viaTCP.Load(); {
-	case tcp && (played || refused):
+	case tcp && (silent || refused):
 		s.viaTCP.Store(false)
-	case !tcp && played:
+	case !tcp && silent:
 		s.viaTCP.Store(true)
 	}
 }
