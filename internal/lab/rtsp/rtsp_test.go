@@ -55,7 +55,7 @@ func (v *viewer) Frame(f *capture.Frame) {
 	if d := time.Since(f.Captured); d < 0 || d > 10*time.Second {
 		v.faults = append(v.faults, fmt.Sprintf("captured %s ago", d))
 	}
-	if f.Lost {
+	if f.Lost && v.frames > 0 { // the first may follow one that was under way
 		v.faults = append(v.faults, "loss on loopback")
 	}
 	v.frames++
