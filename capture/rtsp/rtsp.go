@@ -3,7 +3,8 @@
 //
 // A URL may end in #transport=udp, #transport=tcp or #transport=auto. The
 // default, auto, asks for UDP and falls back to interleaved TCP when the
-// camera refuses or when no packet has come within 3 seconds. Over rtsps://
+// camera refuses or when no packet has come within 3 seconds, and stays with
+// what works. Over rtsps://
 // media travels inside the TLS connection, or as SRTP where the camera offers
 // that.
 //
