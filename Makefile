@@ -49,7 +49,7 @@ lab-mqtt: ## laboratory: Mosquitto as the broker
 lab-turn: ## laboratory: coturn's clients against the TURN server
 	go test -count=1 -v ./internal/lab/turn/...
 
-lab-guest: ## laboratory: a QEMU guest with a V4L2 camera
+lab-guest: ## laboratory: a QEMU guest with a V4L2 camera and a sound card
 	go test -count=1 -v ./internal/lab/guest/...
 
 lab-soak: build ## laboratory: 200 viewers for ten minutes, nobody misses a frame, memory is flat (SOAK='-n 50 -for 1m' for less)

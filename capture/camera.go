@@ -38,6 +38,10 @@ type Camera struct {
 	// it before Run.
 	OnChange func()
 
+	// Microphone, where set, is heard beside a source that has no sound. Set
+	// it before Run.
+	Microphone Microphone
+
 	cfg  Config
 	kind string
 	src  Source
@@ -148,7 +152,7 @@ func (c *Camera) runSource(ctx context.Context, g *gate) (err error) {
 			err = Errorf(CodeProtocol, "panic at %s: %v", panicPlace(), v)
 		}
 	}()
-	return c.src.Run(ctx, g)
+	return runWith(ctx, c.src, c.Microphone, g)
 }
 
 // whyEnded prefers the supervisor's reason for cancelling over what the

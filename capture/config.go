@@ -17,7 +17,8 @@ type Config struct {
 
 // AudioConfig says what becomes of a camera's sound.
 type AudioConfig struct {
-	Enabled bool // it is delivered, where the camera has any
+	Enabled bool   // it is delivered, where the camera has any
+	Device  string // of sources without sound of their own: "auto", the microphone in the camera, or hw:CARD,DEVICE; empty: auto
 }
 
 // VideoConfig is what is encoded on the box; sources that deliver encoded

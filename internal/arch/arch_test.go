@@ -33,6 +33,7 @@ var allowed = map[string][]string{
 	"capture/capturetest": {"capture"},
 	"capture/encode":      {"capture"},
 	"capture/file":        {"capture", "capture/encode"},
+	"capture/mic":         {"capture"},
 	"capture/onvif":       {},
 	"capture/pattern":     {"capture", "capture/encode"},
 	"capture/rtsp":        {"capture", "capture/onvif"},

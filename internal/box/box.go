@@ -124,10 +124,15 @@ func (b *Box) prepare(cfg capture.Config) (*camera, error) {
 	if err != nil {
 		return nil, err
 	}
+	microphone, err := newMicrophone(cfg, b.log)
+	if err != nil {
+		return nil, err
+	}
 	c := &camera{done: make(chan struct{})}
 	if c.Camera, err = capture.New(cfg, source, c, b.log); err != nil {
 		return nil, err
 	}
+	c.Microphone = microphone
 	c.OnChange = b.changed
 	return c, nil
 }

@@ -131,3 +131,27 @@ func TestNewSource(t *testing.T) {
 		}
 	}
 }
+
+// A camera whose pictures come without sound has a microphone, if it is to be
+// heard.
+func TestNewMicrophone(t *testing.T) {
+	on := capture.AudioConfig{Enabled: true, Device: "hw:1,0"}
+	for _, c := range []struct {
+		source string
+		audio  capture.AudioConfig
+		want   bool
+	}{
+		{"v4l2:auto", on, true},
+		{"v4l2:/dev/video0", capture.AudioConfig{Enabled: true}, true},
+		{"v4l2:auto", capture.AudioConfig{Device: "hw:1,0"}, false},
+		{"pattern:", on, false},
+	} {
+		m, err := newMicrophone(capture.Config{ID: "a", Source: c.source, Audio: c.audio}, slog.New(slog.DiscardHandler))
+		if err != nil || (m != nil) != c.want {
+			t.Errorf("%+v: %v, %v", c, m, err)
+		}
+	}
+	if _, err := newMicrophone(capture.Config{Source: "v4l2:auto", Audio: capture.AudioConfig{Enabled: true, Device: "default"}}, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("a microphone called default")
+	}
+}

@@ -7,6 +7,7 @@ import (
 
 	"edged/capture"
 	"edged/capture/file"
+	"edged/capture/mic"
 	"edged/capture/pattern"
 	"edged/capture/rtsp"
 	"edged/capture/v4l2"
@@ -27,4 +28,13 @@ func NewSource(cfg capture.Config, log *slog.Logger) (capture.Source, error) {
 		return file.New(cfg, log)
 	}
 	return nil, fmt.Errorf("source: %q is no kind of camera", scheme+":")
+}
+
+// newMicrophone makes the microphone of a camera whose pictures come without
+// sound; nil where it is to have none. It opens nothing.
+func newMicrophone(cfg capture.Config, log *slog.Logger) (capture.Microphone, error) {
+	if !cfg.Audio.Enabled || !strings.HasPrefix(cfg.Source, "v4l2:") {
+		return nil, nil
+	}
+	return mic.New(cfg, log.With("camera", cfg.ID))
 }

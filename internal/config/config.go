@@ -94,7 +94,10 @@ type raw struct {
 		Username, Password string
 		TLSFingerprint     string `json:"tls_fingerprint"`
 		Video              struct{ Width, Height, FPS, Bitrate, Layers int }
-		Audio              struct{ Enabled bool }
+		Audio              struct {
+			Enabled bool
+			Device  string
+		}
 	}
 	HTTP struct {
 		Listen string
@@ -189,8 +192,8 @@ func (r *raw) crossCameras(fs *Faults) {
 		if c.TLSFingerprint != "" && scheme != "rtsps" {
 			fs.add(camera.key("tls_fingerprint"), "only a camera whose source is rtsps:// has one")
 		}
-		if c.Audio.Enabled && scheme == "v4l2" {
-			fs.add(camera.key("audio").key("enabled"), "true %s for a v4l2 camera: only false is", notYet)
+		if d := c.Audio.Device; d != "" && d != capture.MicrophoneAuto && scheme != "v4l2" {
+			fs.add(camera.key("audio").key("device"), "only a camera whose source is v4l2: has a microphone; the sound of others comes with their pictures")
 		}
 		w, h := c.Video.Width, c.Video.Height
 		if scheme == "pattern" && w > 0 && w < patternWidth { // smaller, the pattern's code could not be read

@@ -37,7 +37,7 @@ var corpus = []sample{
 cameras:
   - {id: a, source: "rtsp://10.0.0.5:554/main?x=1", username: u, password: "p,w"}
   - {id: b, source: "rtsps://cam.local/h264#transport=tcp"}
-  - {id: c, source: "v4l2:auto"}
+  - {id: c, source: "v4l2:auto", audio: {enabled: true, device: "hw:Webcam_1,0"}}
   - {id: d, source: "v4l2:/dev/v4l/by-id/usb-x"}
   - {id: e, source: "file:/clip.mp4"}
   - {id: f, source: "file:///srv/clip.h264", video: {width: 320, height: 240, fps: 1, bitrate: 50000}}
@@ -138,11 +138,15 @@ cameras[1].source: "rtsp://x/main#tcp": what follows # is not
 cameras[3].sub: "rtsp://x:0/sub": port 0 is not in 1..65535
 cameras[2].sub: only a camera whose source is rtsp:// or rtsps://
 cameras[4].tls_fingerprint: only a camera whose source is rtsps://`},
-	{name: "no microphones", beyond: true, doc: `
+	{name: "microphone of a camera with sound", beyond: true, doc: `
 cameras:
-  - {id: a, source: "v4l2:auto", audio: {enabled: true}}
-  - {id: b, source: "pattern:", audio: {enabled: true}}
-`, want: `cameras[0].audio.enabled: true is not in this version for a v4l2 camera: only false is`},
+  - {id: a, source: "v4l2:auto", audio: {enabled: true, device: "hw:1,0"}}
+  - {id: b, source: "pattern:", audio: {enabled: true, device: "hw:1,0"}}
+`, want: `cameras[1].audio.device: only a camera whose source is v4l2: has a microphone; the sound of others comes with their pictures`},
+	{name: "no name of a microphone", doc: `
+cameras:
+  - {id: a, source: "v4l2:auto", audio: {device: "plughw:1"}}
+`, want: `cameras[0].audio.device: "plughw:1" is neither auto nor hw:CARD,DEVICE, as hw:1,0 or hw:Webcam,0`},
 	{name: "layers too small", beyond: true, doc: `
 cameras:
   - {id: a, source: "pattern:", video: {width: 254, height: 144, layers: 3}}
@@ -335,7 +339,7 @@ log: {level: debug}
 		t.Fatal(err)
 	}
 	cam := capture.Config{ID: "a", Source: "rtsps://h/p", Sub: "rtsp://h/s", Username: "u", Password: "s3cret", TLSFingerprint: print32,
-		Video: capture.VideoConfig{Width: 1280, Height: 720, FPS: 5, Bitrate: 2500000, Layers: 2}, Audio: capture.AudioConfig{Enabled: true}}
+		Video: capture.VideoConfig{Width: 1280, Height: 720, FPS: 5, Bitrate: 2500000, Layers: 2}, Audio: capture.AudioConfig{Enabled: true, Device: "auto"}}
 	if len(c.Cameras) != 1 || c.Cameras[0] != cam {
 		t.Errorf("cameras %+v", c.Cameras)
 	}

@@ -114,7 +114,10 @@ var camera = &node{kind: mapping, doc: "One camera.", keys: []field{
 		{"layers", number1(1, capture.MaxLayers, "Encodings of the scene, each half as wide and high as the one before, with a fifth of its bitrate; the smallest at least 64 × 32 pixels.")},
 	}}},
 	{"audio", &node{kind: mapping, doc: "The camera's sound.", keys: []field{
-		{"enabled", flag(false, "Whether it is forwarded: Opus and G.711 as the camera or the file has it; a pattern beeps. Not in this version: v4l2 cameras.")},
+		{"enabled", flag(false, "Whether it is forwarded: Opus and G.711 as the camera or the file has it; a microphone encoded on the box; a pattern beeps.")},
+		{"device", &node{kind: text, def: capture.MicrophoneAuto, min: 1, max: 32, check: checkMicrophone,
+			pattern: `^(auto|hw:([0-9]{1,2}|[A-Za-z][A-Za-z0-9_]{0,15}),[0-9]{1,2})$`,
+			doc:     "The microphone of a v4l2 camera: auto, the one in the same USB device, or hw:CARD,DEVICE, the number or id of a sound card and the number of its device."}},
 	}}},
 }}
 

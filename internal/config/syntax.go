@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"edged/capture"
 )
 
 // A check says what is wrong with a text, or nothing. The faults that it
@@ -51,6 +53,14 @@ func checkSource(s string) string {
 		return quote(s) + ": there is nothing after pattern:"
 	case scheme == "file" && strings.Trim(rest, "/") == "":
 		return quote(s) + " names no file"
+	}
+	return ""
+}
+
+// checkMicrophone takes what names a microphone.
+func checkMicrophone(s string) string {
+	if _, _, err := capture.ParseMicrophone(s); err != nil {
+		return err.Error()
 	}
 	return ""
 }

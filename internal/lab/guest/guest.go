@@ -1,7 +1,7 @@
-// Package guest boots a small virtual machine with a V4L2 camera in it: Debian's
-// kernel with its `vivid` test driver, a statically linked busybox, and a folder
-// of this machine mounted at /host. The processor is emulated, so it runs
-// wherever QEMU is installed.
+// Package guest boots a small virtual machine with a V4L2 camera and a sound
+// card in it: Debian's kernel with its test drivers `vivid` and `snd-aloop`, a
+// statically linked busybox, and a folder of this machine mounted at /host. The
+// processor is emulated, so it runs wherever QEMU is installed.
 package guest
 
 import (
@@ -18,7 +18,7 @@ import (
 )
 
 // modules are what the guest loads, besides what they depend on.
-var modules = []string{"virtio_pci", "9pnet_virtio", "9p", "vivid"}
+var modules = []string{"virtio_pci", "9pnet_virtio", "9p", "vivid", "snd_aloop"}
 
 // Image is a kernel and an initial file system to boot.
 type Image struct {

@@ -25,7 +25,7 @@ type kernel struct {
 
 // folders of a kernel package where the modules of the guest and what they
 // depend on live.
-var moduleFolders = []string{"drivers/media/", "drivers/virtio/", "fs/9p/", "fs/fscache/", "fs/netfs/", "net/9p/", "drivers/base/", "lib/"}
+var moduleFolders = []string{"drivers/media/", "drivers/virtio/", "fs/9p/", "fs/fscache/", "fs/netfs/", "net/9p/", "drivers/base/", "lib/", "sound/"}
 
 var imageName = regexp.MustCompile(`linux-image-\S+-amd64`)
 
