@@ -68,8 +68,9 @@ func (*Source) Keyframe(int) {}
 // Run plays the file in real time, again from the start when it ends, with
 // RTP times that go on, until ctx is done (nil) or the file cannot be read.
 // The error names the file and wraps a [*capture.Error]: [capture.CodeMedia]
-// with the place of the fault, [capture.CodeNotFound], [capture.CodeDenied],
-// or [capture.CodeCodec].
+// with the place of the fault, [capture.CodeNotFound] also where it goes away
+// while it is played, [capture.CodeUnplugged] where it changes then,
+// [capture.CodeDenied], or [capture.CodeCodec].
 func (s *Source) Run(ctx context.Context, sink capture.Sink) error {
 	err := s.run(ctx, sink)
 	if ctx.Err() != nil {
@@ -100,7 +101,28 @@ func (s *Source) run(ctx context.Context, sink capture.Sink) error {
 			}
 		}
 	}
-	return p.run(ctx)
+	was, err := f.Stat()
+	if err != nil {
+		return fault(err)
+	}
+	p.still = func() error { return still(s.path, was) }
+	err = p.run(ctx)
+	if changed := p.still(); changed != nil && ctx.Err() == nil {
+		err = changed // it explains whatever else is wrong
+	}
+	return err
+}
+
+// still says whether the path is the file that was opened, as it was then.
+func still(path string, was os.FileInfo) error {
+	is, err := os.Stat(path)
+	if err != nil {
+		return fault(err)
+	}
+	if !os.SameFile(is, was) || is.Size() != was.Size() || !is.ModTime().Equal(was.ModTime()) {
+		return capture.Errorf(capture.CodeUnplugged, "it changed while it was played, and is read anew")
+	}
+	return nil
 }
 
 // open refuses what is no plain file: opening a pipe would block.
@@ -116,17 +138,22 @@ func open(path string) (*os.File, int64, error) {
 	if err == nil {
 		return f, info.Size(), nil
 	}
+	return nil, 0, fault(err)
+}
+
+// fault is why the system does not give a file.
+func fault(err error) error {
 	var reason syscall.Errno // without the path, which Run names
 	if !errors.As(err, &reason) {
-		return nil, 0, capture.Errorf(capture.CodeMedia, "%w", err)
+		return capture.Errorf(capture.CodeMedia, "%w", err)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), reason == syscall.ENOTDIR:
-		return nil, 0, capture.Errorf(capture.CodeNotFound, "%w", reason)
+		return capture.Errorf(capture.CodeNotFound, "%w", reason)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, 0, capture.Errorf(capture.CodeDenied, "%w", reason)
+		return capture.Errorf(capture.CodeDenied, "%w", reason)
 	}
-	return nil, 0, capture.Errorf(capture.CodeMedia, "%w", reason)
+	return capture.Errorf(capture.CodeMedia, "%w", reason)
 }
 
 // sample is one access unit. Its memory is valid until the next is read.

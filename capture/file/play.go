@@ -17,7 +17,8 @@ type player struct {
 	frame capture.Frame
 
 	described capture.Track
-	sound     *soundTrack // nil: none
+	sound     *soundTrack  // nil: none
+	still     func() error // says what became of the file, once a turn
 
 	base  int64     // where this turn of the file begins
 	start time.Time // when time 0 was, or would have been
@@ -28,7 +29,7 @@ func newPlayer(r reader, sink capture.Sink) (*player, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &player{r: r, sink: sink, film: film}, nil
+	return &player{r: r, sink: sink, film: film, still: func() error { return nil }}, nil
 }
 
 // run plays until ctx is done (then the error means nothing) or the file is
@@ -41,6 +42,9 @@ func (p *player) run(ctx context.Context) error {
 	for {
 		length, err := p.turn(ctx, timer)
 		if err != nil {
+			return err
+		}
+		if err := p.still(); err != nil {
 			return err
 		}
 		p.base += length
