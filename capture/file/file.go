@@ -4,7 +4,7 @@
 // It reads byte streams of H.264 and H.265 (annex B of either), MP4 with a
 // track of H.264, H.265, VP8, VP9 or AV1 and one of Opus (ISO/IEC 14496-12 and
 // -15, fragmented or not) and IVF with VP8, VP9 or AV1. What a file is, is told
-// by its content. Samples are read from disk one at a
+// by its content. Edit lists say where a track begins. Samples are read from disk one at a
 // time; memory holds one sample and, for MP4, an index of 24 bytes a sample.
 package file
 

@@ -29,6 +29,7 @@ type mp4 struct {
 	handler   string // of the track: vide or soun
 	id        uint32
 	timescale uint32 // units a second
+	begin     int64  // of decode time 0, on the movie's time
 	kind      capture.Codec
 	lengths   int      // bytes of a NAL unit's length: 1, 2 or 4; H.264 and H.265
 	sets      [][]byte // parameter sets or OBUs of the header

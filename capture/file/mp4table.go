@@ -18,7 +18,10 @@ func (r *mp4) moov(b box) error {
 		if other != "" {
 			others = append(others, other)
 		}
-		return err
+		if err != nil || r.timescale == 0 {
+			return err
+		}
+		return r.edit(b, c)
 	})
 	if err != nil {
 		return err

@@ -52,7 +52,7 @@ func (p *player) run(ctx context.Context) error {
 			return err
 		}
 		if p.sound != nil {
-			_ = p.sound.rewind() // nil: the index is in memory
+			p.sound.rewind()
 		}
 	}
 }

@@ -16,18 +16,26 @@ const (
 // media file format): a sample is a packet.
 type soundTrack struct {
 	mp4
+	lead  int64 // of its first packet after the first picture
+	first int   // the first packet that is heard with pictures
 	frame capture.Frame
 }
 
 // newSound finds the sound, or says why there is none.
 func newSound(f io.ReaderAt, size int64, r reader) (*soundTrack, error) {
-	if _, ok := r.(*mp4); !ok {
+	pictures, ok := r.(*mp4)
+	if !ok {
 		return nil, capture.Errorf(capture.CodeNotFound, "the file has no sound: only an MP4 has any")
 	}
 	s := &soundTrack{mp4: mp4{f: f, size: size, handler: "soun"}}
 	if err := s.load(); err != nil {
 		return nil, err
 	}
+	s.lead = s.index[0].at + s.begin - (pictures.index[0].at + pictures.begin)
+	for s.first < len(s.index) && s.after(s.first) <= -soundStep {
+		s.first++
+	}
+	s.n = s.first
 	s.frame = capture.Frame{Track: 1, Keyframe: true, Payloads: make([][]byte, 1)}
 	return s, nil
 }
@@ -50,14 +58,20 @@ func noSound(tracks []string) error {
 	return capture.Errorf(capture.CodeCodec, "the file's sound is %q, which is not forwarded: only Opus is", others)
 }
 
-// due is the time of the next packet since the start of the file; false after
+// due is the time of the next packet after the first picture; false after
 // the last.
 func (s *soundTrack) due() (at int64, ok bool) {
 	if s == nil || s.n == len(s.index) {
 		return 0, false
 	}
-	return s.index[s.n].at - s.index[0].at, true
+	return s.after(s.n), true
 }
+
+// after is when a packet begins after the first picture; less than 0: before.
+func (s *soundTrack) after(n int) int64 { return s.index[n].at - s.index[0].at + s.lead }
+
+// rewind goes back to the first packet.
+func (s *soundTrack) rewind() { s.n = s.first }
 
 // packet reads the next packet.
 func (s *soundTrack) packet() ([]byte, error) {

@@ -14,6 +14,9 @@ ffmpeg $src -f lavfi -i anullsrc=d=1 $x264 -c:a pcm_mulaw -ar 8000 -ac 1 -f mov 
 tone="-f lavfi -i sine=frequency=1000:sample_rate=48000:duration=1"
 ffmpeg $src $tone $x264 -c:a libopus -b:a 24k -ac 1 opus.mp4
 ffmpeg $src $tone $x264 -c:a libopus -b:a 24k -ac 1 -movflags frag_keyframe+empty_moov+default_base_moof opus-fragmented.mp4
+# The sound begins 400 ms after the picture, or before it, by an edit list.
+ffmpeg $src -itsoffset 0.4 $tone $x264 -c:a libopus -b:a 24k -ac 1 late-sound.mp4
+ffmpeg -v error -y -itsoffset 0.4 -i clip.mp4 -i opus.mp4 -map 0:v -map 1:a -c copy -bitexact late-picture.mp4
 ffmpeg $src $flags -c:v libx264 -crf 40 -bf 2 -g 10 bframes.mp4
 ffmpeg $src $flags -c:v libx264 -crf 40 -bf 2 -g 10 bframes.h264
 ffmpeg $src $flags -c:v libx265 -x265-params log-level=none -crf 40 hevc.mp4
