@@ -53,14 +53,14 @@ func play(t *testing.T, rate, channels int, tone, level float64) (stop func()) {
 		t.Fatal(err)
 	}
 	h := anything(formats[0])
-	if !p.refine(h, 2, uint32(channels), uint32(channels)) || !p.refine(h, 3, uint32(rate), uint32(rate)) {
+	if !p.refine(h, ofChannels, uint32(channels), uint32(channels)) || !p.refine(h, ofRate, uint32(rate), uint32(rate)) {
 		t.Fatal("the card does not play that")
 	}
 	p.mode = mode{rate: rate, channels: channels, format: formats[0]}
 	if err := p.set(h); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.ioctl(prepare, nil); err != nil {
+	if err := p.ioctl(pcmPrepare, nil); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -76,7 +76,7 @@ func play(t *testing.T, rate, channels int, tone, level float64) (stop func()) {
 }
 
 func (p *pcm) tone(ctx context.Context, t *testing.T, tone, level float64) {
-	writeFrame := request(write, 0x50, unsafe.Sizeof(transfer{}))
+	writeFrame := request(writes, 0x50, unsafe.Sizeof(transfer{}))
 	buf := make([]int16, p.rate/50*p.channels)
 	for n := 0; ctx.Err() == nil; {
 		for i := range buf {
@@ -91,7 +91,7 @@ func (p *pcm) tone(ctx context.Context, t *testing.T, tone, level float64) {
 		err := p.ioctl(writeFrame, unsafe.Pointer(x))
 		switch {
 		case errors.Is(err, unix.EPIPE): // nothing was there to play, on a slow machine
-			err = p.ioctl(prepare, nil)
+			err = p.ioctl(pcmPrepare, nil)
 		case errors.Is(err, unix.EAGAIN):
 			err = nil
 		case err == nil:
@@ -312,7 +312,7 @@ func TestGuestOverrun(t *testing.T) {
 	buf := make([]byte, p.rate/50*p.frameBytes())
 	deadline := time.Now().Add(patience)
 	for { // until the kernel's buffer is full
-		if err := p.ioctl(delayGet, unsafe.Pointer(&p.delay)); errors.Is(err, unix.EPIPE) {
+		if err := p.ioctl(pcmDelay, unsafe.Pointer(&p.delay)); errors.Is(err, unix.EPIPE) {
 			break
 		}
 		if time.Now().After(deadline) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -349,6 +350,21 @@ func TestFind(t *testing.T) {
 		got, err := s.find(c.name, c.video)
 		if got != c.want || (err != nil) != (c.code != "") || err != nil && capture.CodeOf(err) != c.code {
 			t.Errorf("%s of %s: %q, %v", c.name, c.video, got, err)
+		}
+	}
+}
+
+// The numbers of the ioctls hold the sizes of their structures: these are the
+// C headers', on machines of 64 and of 32 bits.
+func TestABI(t *testing.T) {
+	got := []uintptr{pcmRefine, pcmHwParams, pcmSwParams, pcmDelay, pcmPrepare, pcmStart, pcmRead}
+	want := []uintptr{0xc2604110, 0xc2604111, 0xc0884113, 0x80084121, 0x4140, 0x4142, 0x80184151}
+	if unsafe.Sizeof(uintptr(0)) == 4 {
+		want = []uintptr{0xc25c4110, 0xc25c4111, 0xc0684113, 0x80044121, 0x4140, 0x4142, 0x800c4151}
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("%d: %#x, want %#x", i, got[i], want[i])
 		}
 	}
 }

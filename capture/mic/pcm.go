@@ -76,10 +76,10 @@ type hwParams struct {
 
 // Indices of hwParams.intervals.
 const (
-	channels   = 2
-	rate       = 3
-	periodSize = 5
-	bufferSize = 9
+	ofChannels = 2
+	ofRate     = 3
+	ofPeriod   = 5
+	ofBuffer   = 9
 )
 
 const (
@@ -107,19 +107,19 @@ type transfer struct {
 func request(dir, nr, size uintptr) uintptr { return dir<<30 | size<<16 | 'A'<<8 | nr }
 
 const (
-	none  = 0
-	write = 1
-	read  = 2
+	plain  = 0
+	writes = 1
+	reads  = 2
 )
 
 var (
-	hwRefine  = request(read|write, 0x10, unsafe.Sizeof(hwParams{}))
-	hwSet     = request(read|write, 0x11, unsafe.Sizeof(hwParams{}))
-	swSet     = request(read|write, 0x13, unsafe.Sizeof(swParams{}))
-	delayGet  = request(read, 0x21, unsafe.Sizeof(clong(0)))
-	prepare   = request(none, 0x40, 0)
-	start     = request(none, 0x42, 0)
-	readFrame = request(read, 0x51, unsafe.Sizeof(transfer{}))
+	pcmRefine   = request(reads|writes, 0x10, unsafe.Sizeof(hwParams{}))
+	pcmHwParams = request(reads|writes, 0x11, unsafe.Sizeof(hwParams{}))
+	pcmSwParams = request(reads|writes, 0x13, unsafe.Sizeof(swParams{}))
+	pcmDelay    = request(reads, 0x21, unsafe.Sizeof(clong(0)))
+	pcmPrepare  = request(plain, 0x40, 0)
+	pcmStart    = request(plain, 0x42, 0)
+	pcmRead     = request(reads, 0x51, unsafe.Sizeof(transfer{}))
 )
 
 func (p *pcm) ioctl(req uintptr, arg unsafe.Pointer) error {
@@ -177,7 +177,7 @@ func (p *pcm) refine(h *hwParams, which int, least, most uint32) bool {
 	next := *h
 	next.intervals[which] = interval{min: least, max: most, flags: integer}
 	next.rmask = ^uint32(0)
-	if p.ioctl(hwRefine, unsafe.Pointer(&next)) != nil {
+	if p.ioctl(pcmRefine, unsafe.Pointer(&next)) != nil {
 		return false
 	}
 	*h = next
@@ -190,18 +190,18 @@ func (p *pcm) refine(h *hwParams, which int, least, most uint32) bool {
 func (p *pcm) negotiate() error {
 	for _, f := range formats {
 		h := anything(f)
-		if err := p.ioctl(hwRefine, unsafe.Pointer(h)); errors.Is(err, unix.EINVAL) {
+		if err := p.ioctl(pcmRefine, unsafe.Pointer(h)); errors.Is(err, unix.EINVAL) {
 			continue // not this format
 		} else if err != nil {
 			return err
 		}
-		if !p.refine(h, channels, 2, 2) && !p.refine(h, channels, 1, 1) {
-			least := h.intervals[channels].min
-			p.refine(h, channels, least, least)
+		if !p.refine(h, ofChannels, 2, 2) && !p.refine(h, ofChannels, 1, 1) {
+			least := h.intervals[ofChannels].min
+			p.refine(h, ofChannels, least, least)
 		}
 		for _, r := range rates {
-			if p.refine(h, rate, uint32(r), uint32(r)) {
-				p.mode = mode{rate: r, channels: int(h.intervals[channels].min), format: f}
+			if p.refine(h, ofRate, uint32(r), uint32(r)) {
+				p.mode = mode{rate: r, channels: int(h.intervals[ofChannels].min), format: f}
 				return p.set(h)
 			}
 		}
@@ -215,12 +215,12 @@ var errMode = errors.New("none of its formats and rates can be taken")
 // buffers is left to it.
 func (p *pcm) set(h *hwParams) error {
 	second := uint32(p.rate)
-	p.refine(h, bufferSize, second/10, second)
-	p.refine(h, periodSize, second/100, second/50)
-	if err := p.ioctl(hwSet, unsafe.Pointer(h)); err != nil {
+	p.refine(h, ofBuffer, second/10, second)
+	p.refine(h, ofPeriod, second/100, second/50)
+	if err := p.ioctl(pcmHwParams, unsafe.Pointer(h)); err != nil {
 		return fmt.Errorf("parameters: %w", err)
 	}
-	p.channels, p.buffer = int(h.intervals[channels].min), int(h.intervals[bufferSize].min)
+	p.channels, p.buffer = int(h.intervals[ofChannels].min), int(h.intervals[ofBuffer].min)
 	if p.channels < 1 || p.channels > maxChannels || p.buffer < 1 {
 		return errMode
 	}
@@ -229,7 +229,7 @@ func (p *pcm) set(h *hwParams) error {
 		availMin: culong(min(p.rate/50, p.buffer/2)),
 		stop:     culong(p.buffer), // full: an overrun
 	}
-	if err := p.ioctl(swSet, unsafe.Pointer(&s)); err != nil {
+	if err := p.ioctl(pcmSwParams, unsafe.Pointer(&s)); err != nil {
 		return fmt.Errorf("parameters: %w", err)
 	}
 	return nil
@@ -237,10 +237,10 @@ func (p *pcm) set(h *hwParams) error {
 
 // restart begins anew, after an overrun too.
 func (p *pcm) restart() error {
-	if err := p.ioctl(prepare, nil); err != nil {
+	if err := p.ioctl(pcmPrepare, nil); err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
-	if err := p.ioctl(start, nil); err != nil {
+	if err := p.ioctl(pcmStart, nil); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	return nil
@@ -256,12 +256,12 @@ func (p *pcm) read(buf []byte) (frames int, at time.Time, err error) {
 	} else if n <= 0 {
 		return 0, at, nil
 	}
-	if err := p.ioctl(delayGet, unsafe.Pointer(&p.delay)); err != nil {
+	if err := p.ioctl(pcmDelay, unsafe.Pointer(&p.delay)); err != nil {
 		return 0, at, fmt.Errorf("delay: %w", err)
 	}
 	at = time.Now().Add(-time.Duration(p.delay) * time.Second / time.Duration(p.rate))
 	p.xfer = transfer{buf: unsafe.Pointer(&buf[0]), frames: culong(len(buf) / p.frameBytes())}
-	err = p.ioctl(readFrame, unsafe.Pointer(&p.xfer))
+	err = p.ioctl(pcmRead, unsafe.Pointer(&p.xfer))
 	p.xfer.buf = nil
 	if errors.Is(err, unix.EAGAIN) {
 		return 0, at, nil
