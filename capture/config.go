@@ -24,12 +24,20 @@ type AudioConfig struct {
 // VideoConfig is what is encoded on the box; sources that deliver encoded
 // pictures ignore it.
 type VideoConfig struct {
-	Width   int // pixels
-	Height  int // pixels
-	FPS     int // frames a second
-	Bitrate int // bits a second, of the best layer
-	Layers  int // encodings of the scene, each half as wide and high as the one before; 0: 1
+	Width   int    // pixels
+	Height  int    // pixels
+	FPS     int    // frames a second
+	Bitrate int    // bits a second, of the best layer
+	Encoder string // EncoderAuto, which "" is, or another of those
+	Layers  int    // encodings of the scene, each half as wide and high as the one before; 0: 1
 }
+
+// What may encode.
+const (
+	EncoderAuto     = "auto"     // the box's own while it works, else OpenH264
+	EncoderOpenH264 = "openh264" // in software
+	EncoderM2M      = "v4l2m2m"  // of the box's chip, by the kernel's memory-to-memory interface
+)
 
 // The least picture of a layer below the first, in pixels: smaller, nobody
 // sees anything.

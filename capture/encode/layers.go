@@ -32,7 +32,7 @@ func Layers(cfg Config, n int) []Config {
 		}
 		above := all[len(all)-1].Bitrate
 		all = append(all, Config{
-			Width: w, Height: h, FPS: cfg.FPS,
+			Width: w, Height: h, FPS: cfg.FPS, Use: cfg.Use,
 			Bitrate: min(above, max(above/layerShare, minLayerBitrate)),
 		})
 	}
@@ -48,6 +48,15 @@ type Control struct {
 		keyframe, unwanted atomic.Bool
 		bitrate            atomic.Int64 // bits/s; 0: as configured
 	}
+	encoder atomic.Pointer[string]
+}
+
+// Encoder is what encodes, for people; empty before the first picture.
+func (c *Control) Encoder() string {
+	if name := c.encoder.Load(); name != nil {
+		return *name
+	}
+	return ""
 }
 
 // Keyframe makes the next picture of a layer a keyframe. It returns at once;

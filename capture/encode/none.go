@@ -8,10 +8,10 @@ import (
 	"edged/capture"
 )
 
-// Name is the encoder of this build, empty where there is none.
+// Name is the software encoder of this build, empty where there is none.
 const Name = ""
 
-func newEncoder(Config) (Encoder, error) {
+func newSoftware(Config) (Encoder, error) {
 	return nil, capture.Errorf(capture.CodeEncoder,
 		"this build (%s, without C or for a processor before ARMv7) has no software encoder: use a camera that encodes", runtime.GOARCH)
 }

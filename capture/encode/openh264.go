@@ -3,8 +3,6 @@
 package encode
 
 import (
-	"errors"
-	"fmt"
 	"image"
 	"sync"
 	"time"
@@ -17,7 +15,7 @@ import (
 	"edged/capture"
 )
 
-// Name is the encoder of this build, empty where there is none.
+// Name is the software encoder of this build, empty where there is none.
 const Name = "OpenH264 2.1.1"
 
 // software is OpenH264 as mediadevices wraps it. The wrapper pulls pictures
@@ -29,7 +27,7 @@ type software struct {
 	img *image.YCbCr // being encoded
 }
 
-func newEncoder(cfg Config) (Encoder, error) {
+func newSoftware(cfg Config) (Encoder, error) {
 	params := openh264.Params{
 		BaseParams: codec.BaseParams{BitRate: cfg.Bitrate},
 		UsageType:  openh264.CameraVideoRealTime,
@@ -60,7 +58,7 @@ func (s *software) picture() (image.Image, func(), error) {
 
 func (s *software) Encode(img *image.YCbCr, captured time.Time) (Unit, error) {
 	// C reads as many bytes as the configured size needs.
-	if err := s.check(img); err != nil {
+	if err := s.cfg.check(img); err != nil {
 		return Unit{}, capture.Errorf(capture.CodeEncoder, "%s: %w", Name, err)
 	}
 	s.mu.Lock()
@@ -77,17 +75,10 @@ func (s *software) Encode(img *image.YCbCr, captured time.Time) (Unit, error) {
 	return Unit{Data: data, Captured: captured}, nil
 }
 
-func (s *software) check(img *image.YCbCr) error {
-	w, h := s.cfg.Width, s.cfg.Height
-	if img.Rect.Dx() != w || img.Rect.Dy() != h || img.SubsampleRatio != image.YCbCrSubsampleRatio420 {
-		return fmt.Errorf("a picture of %d × %d, %v instead of %d × %d, 4:2:0", img.Rect.Dx(), img.Rect.Dy(), img.SubsampleRatio, w, h)
-	}
-	luma, chroma := (h-1)*img.YStride+w, (h/2-1)*img.CStride+w/2
-	if img.YStride < w || img.CStride < w/2 || len(img.Y) < luma || len(img.Cb) < chroma || len(img.Cr) < chroma {
-		return errors.New("a picture with planes too small")
-	}
-	return nil
-}
+func (s *software) Name() string { return Name }
+
+// SetFrameRate does nothing: the wrapper has no such call.
+func (s *software) SetFrameRate(int) {}
 
 func (s *software) ForceKeyframe() {
 	s.mu.Lock()

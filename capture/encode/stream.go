@@ -21,6 +21,7 @@ type Stream struct {
 	layers    []*layer
 	tracks    []capture.Track // of all layers; empty before the first picture
 	start     time.Time
+	pace      pace
 	described bool
 	lower     sync.WaitGroup // the layers below the first, of one picture
 }
@@ -30,6 +31,7 @@ type Stream struct {
 type layer struct {
 	cfg    Config
 	enc    Encoder
+	name   string // of enc, as last told
 	pack   *capture.Packetizer
 	params capture.H264Params
 	img    *image.YCbCr // scaled to this layer; nil for layer 0
@@ -47,7 +49,7 @@ type layer struct {
 // follows them; see [Layers] for their sizes and bitrates. Where the picture
 // is too small for as many, the sink hears why and the stream has fewer.
 func NewStream(cfg Config, layers int, sink capture.Sink, control *Control) (*Stream, error) {
-	s := &Stream{sink: sink, control: control}
+	s := &Stream{sink: sink, control: control, pace: pace{fps: cfg.FPS}}
 	configs := Layers(cfg, max(layers, 1))
 	for i, c := range configs {
 		l, err := newLayer(c, i)
@@ -92,6 +94,11 @@ func (s *Stream) Deliver(img *image.YCbCr, captured time.Time) error {
 	}
 	rtpTime := uint32(captured.Sub(s.start).Microseconds() * 9 / 100)
 	s.choose()
+	if fps := s.pace.next(captured); fps > 0 {
+		for _, l := range s.layers {
+			l.enc.SetFrameRate(fps)
+		}
+	}
 	top, rest := s.layers[0], s.layers[1:]
 	if lowest := s.lowest(); lowest > 0 {
 		s.lower.Go(func() { encodeBelow(img, rest[:lowest], captured) })
@@ -169,7 +176,7 @@ func (l *layer) encode(img *image.YCbCr, captured time.Time) {
 		return
 	}
 	l.nalus = capture.SplitAnnexB(l.nalus, l.unit.Data)
-	l.pack.H264(l.nalus, &l.frame)
+	l.pack.H264(l.params.Complete(l.nalus), &l.frame)
 }
 
 // deliver hands the pictures of layers to the sink, whatever is new about
@@ -188,12 +195,14 @@ func (s *Stream) deliver(layers []*layer, rtpTime uint32) error {
 			if err != nil {
 				return err
 			}
-			changed = changed || track != s.tracks[l.frame.Track]
-			s.tracks[l.frame.Track] = track
+			name := l.enc.Name()
+			changed = changed || track != s.tracks[l.frame.Track] || name != l.name
+			s.tracks[l.frame.Track], l.name = track, name
 		}
 	}
 	if changed && !slices.ContainsFunc(s.tracks, func(t capture.Track) bool { return t.Codec == "" }) {
 		s.described = true
+		s.control.encoder.Store(new(s.encoder()))
 		s.sink.Describe(s.tracks)
 	}
 	if !s.described {
@@ -208,14 +217,25 @@ func (s *Stream) deliver(layers []*layer, rtpTime uint32) error {
 	return nil
 }
 
+// encoder is what encodes: the best layer, and those that differ from it.
+func (s *Stream) encoder() string {
+	name := s.layers[0].name
+	for i, l := range s.layers[1:] {
+		if l.name != s.layers[0].name {
+			name += fmt.Sprintf("; layer %d: %s", i+1, l.name)
+		}
+	}
+	return name
+}
+
 // observe reads the parameter sets of a keyframe.
 func (l *layer) observe() (capture.Track, error) {
 	if _, err := l.params.Observe(l.nalus); err != nil {
-		return capture.Track{}, capture.Errorf(capture.CodeEncoder, "%s: %w", Name, err)
+		return capture.Track{}, capture.Errorf(capture.CodeEncoder, "%s: %w", l.enc.Name(), err)
 	}
 	track, ok := l.params.Track()
 	if !ok {
-		return capture.Track{}, capture.Errorf(capture.CodeEncoder, "%s: a keyframe without SPS", Name)
+		return capture.Track{}, capture.Errorf(capture.CodeEncoder, "%s: a keyframe without SPS", l.enc.Name())
 	}
 	track.Layer, track.Bitrate = l.frame.Track, l.cfg.Bitrate
 	return track, nil

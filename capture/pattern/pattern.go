@@ -49,6 +49,7 @@ func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
 		Height:  cmp.Or(cfg.Video.Height, DefaultHeight),
 		FPS:     cmp.Or(cfg.Video.FPS, DefaultFPS),
 		Bitrate: cmp.Or(cfg.Video.Bitrate, DefaultBitrate),
+		Use:     cfg.Video.Encoder,
 	}
 	if c.Width < minReadable || c.Height < minReadable/2 {
 		return nil, fmt.Errorf("pattern: %d × %d is too small for its code: at least %d × %d", c.Width, c.Height, minReadable, minReadable/2)
@@ -59,9 +60,6 @@ func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
 	}
 	return &Source{cfg: c, layers: layers, sound: cfg.Audio.Enabled, log: log}, nil
 }
-
-// Encoder is what encodes the picture.
-func (s *Source) Encoder() string { return encode.Name }
 
 // Run draws until ctx is done, and beeps where it is to. A frame goes out as
 // soon as it is drawn and encoded; where encoding falls behind the rate,

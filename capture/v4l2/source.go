@@ -38,6 +38,7 @@ type Source struct {
 	device    string // a path, or "auto"
 	want      mode
 	bitrate   int
+	encoder   string // as capture.VideoConfig has it
 	layers    int
 	log       *slog.Logger
 	onPicture func(*image.YCbCr) // of tests
@@ -63,13 +64,11 @@ func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
 			fps:    float64(cmp.Or(cfg.Video.FPS, DefaultFPS)),
 		},
 		bitrate: cmp.Or(cfg.Video.Bitrate, DefaultBitrate),
+		encoder: cfg.Video.Encoder,
 		layers:  cmp.Or(cfg.Video.Layers, 1),
 		log:     log,
 	}, nil
 }
-
-// Encoder is what encodes the picture.
-func (s *Source) Encoder() string { return encode.Name }
 
 // errNoPicture is a wait for a picture that ended without one.
 var errNoPicture = errors.New("no picture yet")
@@ -122,7 +121,7 @@ func (s *Source) capture(ctx context.Context, dev device, sink capture.Sink) err
 	fps := cmp.Or(m.fps, s.want.fps)
 	convert := newConverter(m.width, m.height)
 	stream, err := encode.NewStream(encode.Config{
-		Width: m.width &^ 1, Height: m.height &^ 1, FPS: max(1, int(math.Round(fps))), Bitrate: s.bitrate,
+		Width: m.width &^ 1, Height: m.height &^ 1, FPS: max(1, int(math.Round(fps))), Bitrate: s.bitrate, Use: s.encoder,
 	}, s.layers, sink, &s.Control)
 	if err != nil {
 		return err

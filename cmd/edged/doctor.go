@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"image"
 	"io"
 	"log/slog"
 	"net"
@@ -118,8 +119,9 @@ func examine(o options) ([]finding, error) {
 	}
 	costs, err := protect.Summary()
 	say("SRTP", err, "%s", costs)
-	say("software encoder", encoder(), "OpenH264")
-	if encode.Name != "" {
+	encoder, err := encoder()
+	say("encoder", err, "%s", encoder)
+	if err == nil {
 		r, err := wholePath()
 		say("pattern to viewer", err, "first packet after %v, %d frames, %d packets lost, over %s", r.FirstPacket.Round(time.Millisecond), r.Frames, r.Lost, r.Path)
 	}
@@ -191,12 +193,16 @@ func clock(now time.Time) error {
 	return nil
 }
 
-func encoder() error {
-	e, err := encode.New(encode.Config{Width: 64, Height: 64, FPS: 1, Bitrate: 100_000})
+// encoder is what a camera of this box would be encoded by: it has encoded a
+// picture.
+func encoder() (name string, err error) {
+	cfg := encode.Config{Width: 640, Height: 480, FPS: 30, Bitrate: 1_000_000}
+	e, err := encode.New(cfg)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return e.Close()
+	_, err = e.Encode(image.NewYCbCr(image.Rect(0, 0, cfg.Width, cfg.Height), image.YCbCrSubsampleRatio420), time.Now())
+	return e.Name(), errors.Join(err, e.Close())
 }
 
 func tcp(addr string) error {

@@ -162,7 +162,7 @@ func (g *gateway) run(ctx context.Context, cfg config.Config, stdout io.Writer) 
 		return err
 	}
 	if encode.Name == "" {
-		g.log.Warn("this build has no software encoder: cameras that need one stay offline, the others are passed through")
+		g.log.Warn("this build has no software encoder: cameras that need one stay offline where the box has none in its chip, the others are passed through")
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return g.sfu.Run(ctx) })

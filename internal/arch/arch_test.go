@@ -31,7 +31,8 @@ var allowed = map[string][]string{
 
 	"capture":             {},
 	"capture/capturetest": {"capture"},
-	"capture/encode":      {"capture"},
+	"capture/encode":      {"capture", "capture/encode/m2m"},
+	"capture/encode/m2m":  {"capture"},
 	"capture/file":        {"capture", "capture/encode"},
 	"capture/mic":         {"capture"},
 	"capture/onvif":       {},

@@ -93,7 +93,11 @@ type raw struct {
 		ID, Source, Sub    string
 		Username, Password string
 		TLSFingerprint     string `json:"tls_fingerprint"`
-		Video              struct{ Width, Height, FPS, Bitrate, Layers int }
+		Video              struct {
+			Width, Height, FPS, Bitrate int
+			Encoder                     string
+			Layers                      int
+		}
 		Audio              struct {
 			Enabled bool
 			Device  string

@@ -93,13 +93,14 @@ turn.allow_peers: a list is not in this version: leave it out
 turn.deny_peers: a list is not in this version: leave it out
 uplink.trust: a list is not in this version: leave it out`},
 	{name: "ranges", doc: `
-cameras: [{id: a, source: "pattern:", video: {width: 15, height: 721, fps: 61, bitrate: 49999, layers: 4}}]
+cameras: [{id: a, source: "pattern:", video: {width: 15, height: 721, fps: 61, bitrate: 49999, encoder: x264, layers: 4}}]
 webrtc: {max_viewers: 0, max_cpu: 101, min_memory: -1, max_bitrate: -1}
 turn: {per_user: 10001}
 `, want: `cameras[0].video.width: 15 is not in 16..4096
 cameras[0].video.height: 721 is not even
 cameras[0].video.fps: 61 is not in 1..60
 cameras[0].video.bitrate: 49999 is not in 50000..50000000
+cameras[0].video.encoder: "x264" is not one of auto, openh264, v4l2m2m
 cameras[0].video.layers: 4 is not in 1..3
 webrtc.max_viewers: 0 is not in 1..10000
 webrtc.max_cpu: 101 is not in 0..100
@@ -326,7 +327,7 @@ func TestTyped(t *testing.T) {
 	c, err := Parse([]byte(`
 name: gate
 cameras:
-  - {id: a, source: "rtsps://h/p", sub: "rtsp://h/s", username: u, password: s3cret, tls_fingerprint: "` + print32 + `", video: {fps: 5, layers: 2}, audio: {enabled: true}}
+  - {id: a, source: "rtsps://h/p", sub: "rtsp://h/s", username: u, password: s3cret, tls_fingerprint: "` + print32 + `", video: {fps: 5, encoder: openh264, layers: 2}, audio: {enabled: true}}
 http: {listen: ":1", tls: {cert: c, key: k, require: true}, origins: ["*"]}
 webrtc: {udp: ":2", public_ips: [192.0.2.1], stun: ["stun:s"], turn: [{urls: ["turn:t"], username: n, credential: w}], max_viewers: 3, max_cpu: 80, min_memory: 0, max_bitrate: 20000000}
 turn: {enabled: false, public_ip: "2001:db8::1", realm: r, max_allocations: 9, per_user: 2, listen: ":4"}
@@ -339,7 +340,7 @@ log: {level: debug}
 		t.Fatal(err)
 	}
 	cam := capture.Config{ID: "a", Source: "rtsps://h/p", Sub: "rtsp://h/s", Username: "u", Password: "s3cret", TLSFingerprint: print32,
-		Video: capture.VideoConfig{Width: 1280, Height: 720, FPS: 5, Bitrate: 2500000, Layers: 2}, Audio: capture.AudioConfig{Enabled: true, Device: "auto"}}
+		Video: capture.VideoConfig{Width: 1280, Height: 720, FPS: 5, Bitrate: 2500000, Encoder: "openh264", Layers: 2}, Audio: capture.AudioConfig{Enabled: true, Device: "auto"}}
 	if len(c.Cameras) != 1 || c.Cameras[0] != cam {
 		t.Errorf("cameras %+v", c.Cameras)
 	}

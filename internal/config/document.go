@@ -111,6 +111,8 @@ var camera = &node{kind: mapping, doc: "One camera.", keys: []field{
 		{"fps", number1(30, 60, "Frames a second.")},
 		{"bitrate", &node{kind: whole, def: int64(2_500_000), min: 50_000, max: 50_000_000, doc: "Bits a second."}},
 		{"codec", later(text, "h264", "The codec.")},
+		{"encoder", &node{kind: text, def: capture.EncoderAuto, min: 1, max: 16, enum: []string{capture.EncoderAuto, capture.EncoderOpenH264, capture.EncoderM2M},
+			doc: "What encodes: the box's chip where that works and else OpenH264, or one of them alone."}},
 		{"layers", number1(1, capture.MaxLayers, "Encodings of the scene, each half as wide and high as the one before, with a fifth of its bitrate; the smallest at least 64 × 32 pixels.")},
 	}}},
 	{"audio", &node{kind: mapping, doc: "The camera's sound.", keys: []field{
