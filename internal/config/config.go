@@ -98,7 +98,7 @@ type raw struct {
 			Encoder                     string
 			Layers                      int
 		}
-		Audio              struct {
+		Audio struct {
 			Enabled bool
 			Device  string
 		}

@@ -146,11 +146,11 @@ func (e *Encoder) take() (ours bool, err error) {
 	if index >= len(e.coded) || used > len(e.coded[index]) || skip > used {
 		return false, capture.Errorf(capture.CodeEncoder, "%d bytes in buffer %d", used, index)
 	}
+	whole := used < len(e.coded[index])
+	e.out = append(e.out[:0], e.coded[index][skip:used]...)
 	if flags&flagLast != 0 {
 		return false, unix.EPIPE
 	}
-	whole := used < len(e.coded[index])
-	e.out = append(e.out[:0], e.coded[index][skip:used]...)
 	ours = time.Duration(e.codeBuf.timestamp.Nano()) == e.last
 	if err := e.giveBack(uint32(index)); err != nil {
 		return false, err

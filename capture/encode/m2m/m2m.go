@@ -260,22 +260,27 @@ func level(c Config) int {
 // round an encoder may reset the first.
 func (e *Encoder) setFormats() error {
 	types := e.types()
-	if _, _, got, err := e.setFormat(types[0], e.want, max(leastCoded, e.cfg.Width*e.cfg.Height/2)); err != nil {
+	if _, got, err := e.setFormat(types[0], e.want, max(leastCoded, e.cfg.Width*e.cfg.Height/2)); err != nil {
 		return fault(err, "coded format")
 	} else if got != e.want {
 		return capture.Errorf(capture.CodeEncoder, "the coded format became %q", fourCC(got))
 	}
-	var got uint32
-	var err error
-	if e.stride, e.lines, got, err = e.setFormat(types[1], e.format, 0); err != nil {
+	width, got, err := e.setFormat(types[1], e.format, 0)
+	if err != nil {
 		return fault(err, "format")
 	}
-	if got != e.format || e.stride < e.cfg.Width || e.stride%2 != 0 || e.lines < e.cfg.Height || e.lines > 1<<14 || e.stride > 1<<14 {
+	if got != e.format || e.stride < e.cfg.Width || e.stride%2 != 0 || e.lines < e.cfg.Height || max(e.stride, e.lines) > 1<<14 {
 		return capture.Errorf(capture.CodeEncoder, "%d × %d cannot be encoded: the format became %q, %d × %d", e.cfg.Width, e.cfg.Height, fourCC(got), e.stride, e.lines)
 	}
 	// What is beyond the picture, where the encoder wants whole blocks, is
-	// not to be seen. One that knows no selection has none, or finds out.
-	_ = e.node.ioctl(setSelect, unsafe.Pointer(&selection{typ: typeOutput, target: targetCrop, width: uint32(e.cfg.Width), height: uint32(e.cfg.Height)}))
+	// not to be seen.
+	s := selection{typ: typeOutput, target: targetCrop, width: uint32(e.cfg.Width), height: uint32(e.cfg.Height)}
+	if e.node.ioctl(setSelect, unsafe.Pointer(&s)) != nil {
+		s.width, s.height = uint32(width), uint32(e.lines)
+	}
+	if int(s.width) != e.cfg.Width || int(s.height) != e.cfg.Height {
+		return capture.Errorf(capture.CodeEncoder, "%d × %d cannot be encoded: it would become %d × %d", e.cfg.Width, e.cfg.Height, s.width, s.height)
+	}
 	_ = e.node.ioctl(setParm, unsafe.Pointer(&streamParameters{typ: types[1], numerator: 1, denominator: uint32(e.cfg.FPS)}))
 	return nil
 }
@@ -284,21 +289,24 @@ func fourCC(f uint32) string {
 	return string([]byte{byte(f), byte(f >> 8), byte(f >> 16), byte(f >> 24)})
 }
 
-// setFormat returns what the driver made of it.
-func (e *Encoder) setFormat(typ, want uint32, size int) (stride, lines int, got uint32, err error) {
+// setFormat returns what the driver made of it, and leaves in e how it lies in
+// memory.
+func (e *Encoder) setFormat(typ, want uint32, size int) (width int, got uint32, err error) {
 	f := format{typ: typ}
 	w, h := uint32(e.cfg.Width), uint32(e.cfg.Height)
 	if !e.planar {
 		p := (*single)(unsafe.Pointer(&f.pix))
 		*p = single{width: w, height: h, format: want, field: fieldNone, size: uint32(size), colorspace: rec709}
 		err = e.node.ioctl(setFormat, unsafe.Pointer(&f))
-		return int(p.stride), int(p.height), p.format, err
+		e.stride, e.lines = int(p.stride), int(p.height)
+		return int(p.width), p.format, err
 	}
 	p := (*multi)(unsafe.Pointer(&f.pix))
 	*p = multi{width: w, height: h, format: want, field: fieldNone, colorspace: rec709, planes: 1}
 	p.plane[0].size = uint32(size)
 	err = e.node.ioctl(setFormat, unsafe.Pointer(&f))
-	return int(p.plane[0].stride), int(p.height), p.format, err
+	e.stride, e.lines = int(p.plane[0].stride), int(p.height)
+	return int(p.width), p.format, err
 }
 
 // buffers has a queue's buffers made and maps them.

@@ -224,6 +224,7 @@ func TestOpenFails(t *testing.T) {
 		"profile":             {func(c *codec) { c.fail["S_CTRL 0x990a6b"] = unix.EINVAL }, capture.CodeEncoder, "baseline"},
 		"coded format":        {func(c *codec) { c.fail["S_FMT capture"] = unix.EBUSY }, capture.CodeBusy, "coded format"},
 		"size":                {func(c *codec) { c.fail["S_FMT output"] = unix.EINVAL }, capture.CodeEncoder, "format"},
+		"larger pictures":     {func(c *codec) { c.extra = 4; c.fail["S_SELECTION"] = unix.ENOTTY }, capture.CodeEncoder, "1280 × 724"},
 		"out of memory":       {func(c *codec) { c.fail["REQBUFS output"] = unix.ENOMEM }, capture.CodeBusy, "(/dev/video11): buffers"},
 		"no coded buffers":    {func(c *codec) { c.fail["REQBUFS capture"] = unix.ENOMEM }, capture.CodeBusy, "buffers"},
 		"a buffer":            {func(c *codec) { c.fail["QUERYBUF capture 2"] = unix.EINVAL }, capture.CodeEncoder, "buffer"},
