@@ -13,7 +13,7 @@
 #include <string.h>
 
 #if !__GLIBC_PREREQ(2, 38)
-// The libcrypto of the cross builds (scripts/openssl) was compiled against a newer C library, whose strtol has this name.
+// The libcrypto of the cross builds (scripts/libraries) was compiled against a newer C library, whose strtol has this name.
 long __isoc23_strtol(const char *s, char **end, int base)
 {
 	return strtol(s, end, base);

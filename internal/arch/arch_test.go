@@ -34,6 +34,7 @@ var allowed = map[string][]string{
 	"capture/encode":      {"capture", "capture/encode/m2m"},
 	"capture/encode/m2m":  {"capture"},
 	"capture/file":        {"capture", "capture/encode"},
+	"capture/jpeg":        {},
 	"capture/mic":         {"capture"},
 	"capture/onvif":       {},
 	"capture/pattern":     {"capture", "capture/encode"},

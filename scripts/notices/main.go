@@ -106,7 +106,7 @@ func linked() ([]part, error) {
 		return nil, err
 	}
 	parts = append(parts, part{"Go standard library and runtime", licences(strings.TrimSpace(string(root)))})
-	parts = append(parts, part{"GNU C Library", []string{lgpl}}, part{"OpenSSL", []string{apache}})
+	parts = append(parts, part{"GNU C Library", []string{lgpl}}, part{"OpenSSL", []string{apache}}, part{"libjpeg-turbo", []string{"scripts/notices/libjpeg-turbo.txt"}})
 	slices.SortFunc(parts, func(a, b part) int { return strings.Compare(a.name, b.name) })
 	return parts, nil
 }
@@ -195,7 +195,8 @@ const head = `edged is under the licence in LICENSE. Its binaries contain the fo
 Written by ` + "`make notices`" + ` from what is linked in; do not edit.
 
 The static binaries with a software encoder also contain parts of OpenSSL's
-libcrypto (Apache-2.0; Copyright The OpenSSL Project Authors), of the GNU C
+libcrypto (Apache-2.0; Copyright The OpenSSL Project Authors), of libjpeg-turbo,
+which is based in part on the work of the Independent JPEG Group, of the GNU C
 Library (LGPL-2.1-or-later; the whole source and the build scripts of edged are
 there to link it anew against another version: scripts/build), and of the GCC
 runtime libraries libgcc and libstdc++ (GPL-3.0-or-later with the GCC Runtime
