@@ -4,7 +4,7 @@ package capture
 // that the camera need not restart.
 type Config struct {
 	ID       string // [a-z0-9][a-z0-9-]{0,31}
-	Source   string // a URL: rtsp(s)://, v4l2:DEVICE|auto, file:PATH, pattern:
+	Source   string // a URL: rtsp(s)://, v4l2:DEVICE|auto, rpicam:N, file:PATH, pattern:
 	Sub      string // rtsp(s) sources: the URL of a second, smaller encoding of the scene, layer 1; empty: none
 	Username string
 	Password Secret
@@ -12,6 +12,7 @@ type Config struct {
 	// hexadecimal: that one alone is trusted; empty: the system's authorities.
 	TLSFingerprint string
 	Video          VideoConfig
+	RPiCam         RPiCamConfig
 	Audio          AudioConfig
 }
 
@@ -31,6 +32,24 @@ type VideoConfig struct {
 	Encoder string // EncoderAuto, which "" is, or another of those
 	Layers  int    // encodings of the scene, each half as wide and high as the one before; 0: 1
 }
+
+// RPiCamConfig is what rpicam: sources set of the camera. Words are those of
+// the tables below; empty and 0 are the defaults.
+type RPiCamConfig struct {
+	Flip     string
+	Exposure string
+	Shutter  int // microseconds; 0: as bright as it should be
+	AWB      string
+	Focus    string // of cameras that have a motor
+}
+
+// The words of [RPiCamConfig], the default first.
+var (
+	RPiCamFlips     = []string{"none", "horizontal", "vertical", "both"}
+	RPiCamExposures = []string{"normal", "sport"}
+	RPiCamAWBs      = []string{"auto", "incandescent", "tungsten", "fluorescent", "indoor", "daylight", "cloudy"}
+	RPiCamFocuses   = []string{"default", "manual", "auto", "continuous"}
+)
 
 // What may encode.
 const (

@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"capture/mic":         {"capture"},
 	"capture/onvif":       {},
 	"capture/pattern":     {"capture", "capture/encode"},
+	"capture/rpicam":      {"capture", "capture/encode", "capture/encode/m2m"},
 	"capture/rtsp":        {"capture", "capture/onvif"},
 	"capture/v4l2":        {"capture", "capture/encode"},
 	"forward":             {"capture", "forward/bwe", "forward/data", "forward/protect"},

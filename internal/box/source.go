@@ -9,6 +9,7 @@ import (
 	"edged/capture/file"
 	"edged/capture/mic"
 	"edged/capture/pattern"
+	"edged/capture/rpicam"
 	"edged/capture/rtsp"
 	"edged/capture/v4l2"
 )
@@ -24,6 +25,8 @@ func NewSource(cfg capture.Config, log *slog.Logger) (capture.Source, error) {
 		return rtsp.New(cfg, log)
 	case "v4l2":
 		return v4l2.New(cfg, log)
+	case "rpicam":
+		return rpicam.New(cfg, log)
 	case "file":
 		return file.New(cfg, log)
 	}
@@ -33,7 +36,7 @@ func NewSource(cfg capture.Config, log *slog.Logger) (capture.Source, error) {
 // newMicrophone makes the microphone of a camera whose pictures come without
 // sound; nil where it is to have none. It opens nothing.
 func newMicrophone(cfg capture.Config, log *slog.Logger) (capture.Microphone, error) {
-	if !cfg.Audio.Enabled || !strings.HasPrefix(cfg.Source, "v4l2:") {
+	if silent := strings.HasPrefix(cfg.Source, "v4l2:") || strings.HasPrefix(cfg.Source, "rpicam:"); !cfg.Audio.Enabled || !silent {
 		return nil, nil
 	}
 	return mic.New(cfg, log.With("camera", cfg.ID))

@@ -98,6 +98,11 @@ type raw struct {
 			Encoder                     string
 			Layers                      int
 		}
+		RPiCam struct {
+			Flip, Exposure string
+			Shutter        int
+			AWB, Focus     string
+		}
 		Audio struct {
 			Enabled bool
 			Device  string
@@ -196,8 +201,8 @@ func (r *raw) crossCameras(fs *Faults) {
 		if c.TLSFingerprint != "" && scheme != "rtsps" {
 			fs.add(camera.key("tls_fingerprint"), "only a camera whose source is rtsps:// has one")
 		}
-		if d := c.Audio.Device; d != "" && d != capture.MicrophoneAuto && scheme != "v4l2" {
-			fs.add(camera.key("audio").key("device"), "only a camera whose source is v4l2: has a microphone; the sound of others comes with their pictures")
+		if d := c.Audio.Device; d != "" && d != capture.MicrophoneAuto && scheme != "v4l2" && scheme != "rpicam" {
+			fs.add(camera.key("audio").key("device"), "only a camera whose source is v4l2: or rpicam: has a microphone; the sound of others comes with their pictures")
 		}
 		w, h := c.Video.Width, c.Video.Height
 		if scheme == "pattern" && w > 0 && w < patternWidth { // smaller, the pattern's code could not be read
@@ -206,7 +211,7 @@ func (r *raw) crossCameras(fs *Faults) {
 		if scheme == "pattern" && h > 0 && h < patternHeight {
 			fs.add(video.key("height"), "%d is below %d, the least of a pattern", h, patternHeight)
 		}
-		if n := c.Video.Layers; n > 1 && w > 0 && h > 0 && (scheme == "pattern" || scheme == "v4l2") {
+		if n := c.Video.Layers; n > 1 && w > 0 && h > 0 && (scheme == "pattern" || scheme == "v4l2" || scheme == "rpicam") {
 			if lw, lh, ok := capture.LayerSize(w, h, n-1); !ok {
 				fs.add(video.key("layers"), "%d: the smallest of %d × %d would have %d × %d pixels, the least is %d × %d",
 					n, w, h, lw, lh, capture.MinLayerWidth, capture.MinLayerHeight)
@@ -288,7 +293,7 @@ func (r *raw) typed() Config {
 		c.Cameras = append(c.Cameras, capture.Config{
 			ID: cam.ID, Source: cam.Source, Sub: cam.Sub, Username: cam.Username, Password: capture.Secret(cam.Password),
 			TLSFingerprint: cam.TLSFingerprint,
-			Video:          capture.VideoConfig(cam.Video), Audio: capture.AudioConfig(cam.Audio),
+			Video:          capture.VideoConfig(cam.Video), RPiCam: capture.RPiCamConfig(cam.RPiCam), Audio: capture.AudioConfig(cam.Audio),
 		})
 	}
 	if len(r.WebRTC.STUN) > 0 {

@@ -43,6 +43,8 @@ cameras:
   - {id: f, source: "file:///srv/clip.h264", video: {width: 320, height: 240, fps: 1, bitrate: 50000}}
   - {id: 0-9, source: "pattern:", sub: "", video: {codec: h264, layers: 3}, audio: {enabled: false}}
   - {id: g, source: "rtsp://10.0.0.5/main", sub: "RTSPS://10.0.0.5/sub#transport=tcp", video: {width: 64, height: 64, layers: 3}}
+  - {id: h, source: "rpicam:0"}
+  - {id: i, source: "rpicam:15", rpicam: {flip: both, exposure: sport, shutter: 8000, awb: daylight, focus: continuous}}
 `},
 	{name: "addresses", doc: `
 http: {listen: "127.0.0.1:0", origins: ["*", "https://a.example:8443"]}
@@ -62,7 +64,7 @@ turn: {listen: "localhost:3478", public_ip: "192.0.2.1"}
 	{name: "several", doc: "nam: x\ncameras:\n - {id: A b, source: 'http://x'}\n - {source: 7}\nlog: {level: loud}",
 		want: `nam: unknown key; there are name, cameras,
 cameras[0].id: "A b" does not match
-cameras[0].source: "http://x": the scheme is not one of rtsp, rtsps, v4l2, file, pattern
+cameras[0].source: "http://x": the scheme is not one of rtsp, rtsps, v4l2, rpicam, file, pattern
 cameras[1].source: 7 is not a text: put it in quotes
 cameras[1].id: missing
 log.level: "loud" is not one of debug, info, warn, error`},
@@ -79,14 +81,12 @@ stats.batch: "5" is not a whole number`},
 	{name: "not yet", doc: `
 cameras:
   - {id: a, source: "whip:", video: {codec: av1}, audio: {enabled: true}}
-  - {id: b, source: "rpicam:0"}
   - {id: c, source: "edged://box/cam"}
 turn: {tls_listen: ":5349", max_bps: 5, allow_peers: [10.0.0.0/8], deny_peers: [x]}
 uplink: {trust: [k]}
 `, want: `cameras[0].source: "whip:": whip: is not in this version
 cameras[0].video.codec: "av1" is not in this version: only "h264" is
-cameras[1].source: "rpicam:0": rpicam: is not in this version
-cameras[2].source: "edged://box/cam": edged: is not in this version
+cameras[1].source: "edged://box/cam": edged: is not in this version
 turn.tls_listen: ":5349" is not in this version: leave it out
 turn.max_bps: 5 is not in this version: only 0 is
 turn.allow_peers: a list is not in this version: leave it out
@@ -143,7 +143,7 @@ cameras[4].tls_fingerprint: only a camera whose source is rtsps://`},
 cameras:
   - {id: a, source: "v4l2:auto", audio: {enabled: true, device: "hw:1,0"}}
   - {id: b, source: "pattern:", audio: {enabled: true, device: "hw:1,0"}}
-`, want: `cameras[1].audio.device: only a camera whose source is v4l2: has a microphone; the sound of others comes with their pictures`},
+`, want: `cameras[1].audio.device: only a camera whose source is v4l2: or rpicam: has a microphone; the sound of others comes with their pictures`},
 	{name: "no name of a microphone", doc: `
 cameras:
   - {id: a, source: "v4l2:auto", audio: {device: "plughw:1"}}
@@ -327,7 +327,7 @@ func TestTyped(t *testing.T) {
 	c, err := Parse([]byte(`
 name: gate
 cameras:
-  - {id: a, source: "rtsps://h/p", sub: "rtsp://h/s", username: u, password: s3cret, tls_fingerprint: "` + print32 + `", video: {fps: 5, encoder: openh264, layers: 2}, audio: {enabled: true}}
+  - {id: a, source: "rtsps://h/p", sub: "rtsp://h/s", username: u, password: s3cret, tls_fingerprint: "` + print32 + `", video: {fps: 5, encoder: openh264, layers: 2}, rpicam: {flip: both, shutter: 8000}, audio: {enabled: true}}
 http: {listen: ":1", tls: {cert: c, key: k, require: true}, origins: ["*"]}
 webrtc: {udp: ":2", public_ips: [192.0.2.1], stun: ["stun:s"], turn: [{urls: ["turn:t"], username: n, credential: w}], max_viewers: 3, max_cpu: 80, min_memory: 0, max_bitrate: 20000000}
 turn: {enabled: false, public_ip: "2001:db8::1", realm: r, max_allocations: 9, per_user: 2, listen: ":4"}
@@ -340,7 +340,8 @@ log: {level: debug}
 		t.Fatal(err)
 	}
 	cam := capture.Config{ID: "a", Source: "rtsps://h/p", Sub: "rtsp://h/s", Username: "u", Password: "s3cret", TLSFingerprint: print32,
-		Video: capture.VideoConfig{Width: 1280, Height: 720, FPS: 5, Bitrate: 2500000, Encoder: "openh264", Layers: 2}, Audio: capture.AudioConfig{Enabled: true, Device: "auto"}}
+		Video:  capture.VideoConfig{Width: 1280, Height: 720, FPS: 5, Bitrate: 2500000, Encoder: "openh264", Layers: 2},
+		RPiCam: capture.RPiCamConfig{Flip: "both", Exposure: "normal", Shutter: 8000, AWB: "auto", Focus: "default"}, Audio: capture.AudioConfig{Enabled: true, Device: "auto"}}
 	if len(c.Cameras) != 1 || c.Cameras[0] != cam {
 		t.Errorf("cameras %+v", c.Cameras)
 	}

@@ -96,8 +96,8 @@ var camera = &node{kind: mapping, doc: "One camera.", keys: []field{
 	{"id", &node{kind: text, required: true, min: 1, max: 32, pattern: `^[a-z0-9][a-z0-9-]{0,31}$`,
 		doc: "Its name in URLs, topics and tokens; unique."}},
 	{"source", &node{kind: text, required: true, masked: true, min: 1, max: 1024, check: checkSource,
-		pattern: `^([Rr][Tt][Ss][Pp][Ss]?://.+|v4l2:(auto|/dev/.+)|file:.+|pattern:)$`,
-		doc:     "Where it is: rtsp(s)://HOST/PATH, v4l2:auto, v4l2:/dev/…, file:PATH, pattern:. After rtsp://… #transport=udp or tcp fixes the transport."}},
+		pattern: `^([Rr][Tt][Ss][Pp][Ss]?://.+|v4l2:(auto|/dev/.+)|rpicam:([0-9]|1[0-5])|file:.+|pattern:)$`,
+		doc:     "Where it is: rtsp(s)://HOST/PATH, v4l2:auto, v4l2:/dev/…, rpicam:NUMBER, file:PATH, pattern:. After rtsp://… #transport=udp or tcp fixes the transport."}},
 	{"sub", &node{kind: text, def: "", masked: true, min: 1, max: 1024, check: checkSub,
 		pattern: `^$|^[Rr][Tt][Ss][Pp][Ss]?://.+`,
 		doc:     "Only with an rtsp(s):// source: the URL of a second, smaller encoding of the same scene, with the same user. Empty: none."}},
@@ -114,6 +114,13 @@ var camera = &node{kind: mapping, doc: "One camera.", keys: []field{
 		{"encoder", &node{kind: text, def: capture.EncoderAuto, min: 1, max: 16, enum: []string{capture.EncoderAuto, capture.EncoderOpenH264, capture.EncoderM2M},
 			doc: "What encodes: the box's chip where that works and else OpenH264, or one of them alone."}},
 		{"layers", number1(1, capture.MaxLayers, "Encodings of the scene, each half as wide and high as the one before, with a fifth of its bitrate; the smallest at least 64 × 32 pixels.")},
+	}}},
+	{"rpicam", &node{kind: mapping, doc: "What rpicam: cameras set of the camera; others ignore it.", keys: []field{
+		{"flip", words("Mirrored, or both: turned by 180 degrees.", capture.RPiCamFlips)},
+		{"exposure", words("sport: shorter, for what moves.", capture.RPiCamExposures)},
+		{"shutter", &node{kind: whole, def: int64(0), min: 0, max: 10_000_000, doc: "Time of exposure in microseconds; 0: as bright as it should be."}},
+		{"awb", words("White balance.", capture.RPiCamAWBs)},
+		{"focus", words("Of cameras with a motor for it.", capture.RPiCamFocuses)},
 	}}},
 	{"audio", &node{kind: mapping, doc: "The camera's sound.", keys: []field{
 		{"enabled", flag(false, "Whether it is forwarded: Opus and G.711 as the camera or the file has it; a microphone encoded on the box; a pattern beeps.")},
@@ -135,6 +142,11 @@ const (
 	listenPattern = `^(\[[0-9A-Za-z:.%]+\]|[^:\[\] ]*):[0-9]{1,5}$`
 	ipPattern     = `^[0-9A-Fa-f:.]+$`
 )
+
+// words is one of a few, of which the first is the default.
+func words(doc string, all []string) *node {
+	return &node{kind: text, def: all[0], min: 1, max: 32, enum: all, doc: doc}
+}
 
 func listen(def, doc string) *node {
 	return &node{kind: text, def: def, min: 2, max: 256, check: checkListen, pattern: listenPattern, doc: doc}

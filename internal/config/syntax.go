@@ -24,9 +24,11 @@ const notYet = "is not in this version"
 
 // sourceNow and sourceLater are the schemes of cameras.
 var (
-	sourceNow   = []string{"rtsp", "rtsps", "v4l2", "file", "pattern"}
-	sourceLater = []string{"rpicam", "whip", "edged"}
+	sourceNow   = []string{"rtsp", "rtsps", "v4l2", "rpicam", "file", "pattern"}
+	sourceLater = []string{"whip", "edged"}
 )
+
+var rpicamNumber = regexp.MustCompile(`^([0-9]|1[0-5])$`)
 
 func checkSource(s string) string {
 	scheme, rest, ok := strings.Cut(s, ":")
@@ -49,6 +51,8 @@ func checkSource(s string) string {
 		return checkRTSP(s)
 	case scheme == "v4l2" && rest != "auto" && !strings.HasPrefix(rest, "/dev/"):
 		return quote(s) + " is not v4l2:auto or v4l2:/dev/…"
+	case scheme == "rpicam" && !rpicamNumber.MatchString(rest):
+		return quote(s) + " is not rpicam: and the number of a camera, 0 to 15"
 	case scheme == "pattern" && rest != "":
 		return quote(s) + ": there is nothing after pattern:"
 	case scheme == "file" && strings.Trim(rest, "/") == "":

@@ -102,6 +102,28 @@ func first(paths []string, open func(string) (node, error), cfg Config, want uin
 	return nil, reason
 }
 
+// Available tells whether the box has an encoder of H.264 that Open would look
+// at, in use or not.
+func Available() bool {
+	paths, err := nodes()
+	return err == nil && available(paths, openNode)
+}
+
+func available(paths []string, open func(string) (node, error)) bool {
+	for _, path := range paths {
+		n, err := open(path)
+		if err != nil {
+			continue
+		}
+		e := &Encoder{want: formatH264, node: n}
+		err = e.identify()
+		if errors.Join(err, e.release()) == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // Name is what the driver calls the encoder.
 func (e *Encoder) Name() string { return e.name }
 
