@@ -2,15 +2,20 @@
 
 package encode
 
+/*
+#cgo noescape software_encode
+#cgo nocallback software_encode
+#include "openh264.h"
+*/
+import "C"
+
 import (
 	"image"
 	"sync"
 	"time"
+	"unsafe"
 
-	"github.com/pion/mediadevices/pkg/codec"
-	"github.com/pion/mediadevices/pkg/codec/openh264"
-	"github.com/pion/mediadevices/pkg/io/video"
-	"github.com/pion/mediadevices/pkg/prop"
+	_ "github.com/pion/mediadevices/pkg/codec/openh264" // the library
 
 	"edged/capture"
 )
@@ -18,44 +23,27 @@ import (
 // Name is the software encoder of this build, empty where there is none.
 const Name = "OpenH264 2.1.1"
 
-// software is OpenH264 as mediadevices wraps it. The wrapper pulls pictures
-// from a reader; ours hands it the one that Encode was called with.
+// software is OpenH264. The library comes with mediadevices; its wrapper is
+// left out, which makes garbage of each picture, keeps the frame rate, leaks
+// what it outgrows and lets its setters race with its encoding.
 type software struct {
 	cfg Config
-	mu  sync.Mutex // the wrapper's setters race with its encoding
-	enc codec.ReadCloser
-	img *image.YCbCr // being encoded
+	mu  sync.Mutex // over each call of the library
+	enc *C.software
+	out C.software_unit
 }
 
 func newSoftware(cfg Config) (Encoder, error) {
-	params := openh264.Params{
-		BaseParams: codec.BaseParams{BitRate: cfg.Bitrate},
-		UsageType:  openh264.CameraVideoRealTime,
-		RCMode:     openh264.RCBitrateMode,
-		// A frame left out is a frame that viewers wait for: rather coarser.
-		EnableFrameSkip:   false,
-		IntraPeriod:       uint(cfg.FPS * int(KeyframeInterval/time.Second)),
-		MultipleThreadIdc: 1, // more gain nothing here and cost the other cameras
-		// One slice a picture, so that its packets are of equal size.
-		SliceNum:  1,
-		SliceMode: openh264.SMSingleSlice,
+	enc := C.software_open(C.int(cfg.Width), C.int(cfg.Height), C.float(cfg.FPS), C.int(cfg.Bitrate), C.int(cfg.FPS*int(KeyframeInterval/time.Second)))
+	if enc == nil {
+		return nil, capture.Errorf(capture.CodeEncoder, "%s: cannot be opened for %d × %d", Name, cfg.Width, cfg.Height)
 	}
-	s := &software{cfg: cfg}
-	enc, err := params.BuildVideoEncoder(video.ReaderFunc(s.picture), prop.Media{Video: prop.Video{
-		Width: cfg.Width, Height: cfg.Height, FrameRate: float32(cfg.FPS),
-	}})
-	if err != nil {
-		return nil, capture.Errorf(capture.CodeEncoder, "%s: %w", Name, err)
-	}
-	s.enc = enc
-	return s, nil
+	return &software{cfg: cfg, enc: enc}, nil
 }
 
-// picture is the reader's side; Encode holds mu.
-func (s *software) picture() (image.Image, func(), error) {
-	return s.img, func() {}, nil
-}
+func (s *software) Name() string { return Name }
 
+// Encode returns a unit in the library's memory.
 func (s *software) Encode(img *image.YCbCr, captured time.Time) (Unit, error) {
 	// C reads as many bytes as the configured size needs.
 	if err := s.cfg.check(img); err != nil {
@@ -66,52 +54,40 @@ func (s *software) Encode(img *image.YCbCr, captured time.Time) (Unit, error) {
 	if s.enc == nil {
 		return Unit{}, capture.Errorf(capture.CodeEncoder, "%s: closed", Name)
 	}
-	s.img = img
-	data, _, err := s.enc.Read()
-	s.img = nil
-	if err != nil {
-		return Unit{}, capture.Errorf(capture.CodeEncoder, "%s: %w", Name, err)
+	if state := C.software_encode(s.enc, first(img.Y), first(img.Cb), first(img.Cr), C.int(img.YStride), C.int(img.CStride), &s.out); state != 0 {
+		return Unit{}, capture.Errorf(capture.CodeEncoder, "%s: state %d", Name, int(state))
 	}
-	return Unit{Data: data, Captured: captured}, nil
+	return Unit{Data: unsafe.Slice((*byte)(s.out.data), int(s.out.size)), Captured: captured}, nil
 }
 
-func (s *software) Name() string { return Name }
+func first(b []byte) *C.uchar { return (*C.uchar)(unsafe.SliceData(b)) }
 
-// SetFrameRate does nothing: the wrapper has no such call.
-func (s *software) SetFrameRate(int) {}
-
-func (s *software) ForceKeyframe() {
+// set calls the library unless it is closed. None of the settings can fail:
+// each is within what was checked at the start.
+func (s *software) set(f func(*C.software)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.enc == nil {
-		return
+	if s.enc != nil {
+		f(s.enc)
 	}
-	if k, ok := s.enc.Controller().(codec.KeyFrameController); ok {
-		_ = k.ForceKeyFrame() // never fails: it sets a flag
-	}
+}
+
+func (s *software) ForceKeyframe() {
+	s.set(func(enc *C.software) { C.software_keyframe(enc) })
 }
 
 func (s *software) SetBitrate(bitrate int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.enc == nil {
-		return
-	}
-	if b, ok := s.enc.Controller().(codec.BitRateController); ok {
-		_ = b.SetBitRate(bitrate) // never fails
-	}
+	s.set(func(enc *C.software) { C.software_bitrate(enc, C.int(bitrate)) })
+}
+
+func (s *software) SetFrameRate(fps int) {
+	s.set(func(enc *C.software) { C.software_rate(enc, C.float(fps)) })
 }
 
 func (s *software) Close() error {
+	s.set(func(enc *C.software) { C.software_close(enc) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.enc == nil {
-		return nil
-	}
-	err := s.enc.Close()
 	s.enc = nil
-	if err != nil {
-		return capture.Errorf(capture.CodeEncoder, "%s: close: %w", Name, err)
-	}
 	return nil
 }

@@ -24,6 +24,12 @@ type Stream struct {
 	pace      pace
 	described bool
 	lower     sync.WaitGroup // the layers below the first, of one picture
+	below     struct {       // what its goroutine does, kept so that none of it is allocated for each picture
+		do       func()
+		img      *image.YCbCr
+		layers   []*layer
+		captured time.Time
+	}
 }
 
 // layer is one encoding. The goroutine that encodes a picture owns it until
@@ -50,6 +56,7 @@ type layer struct {
 // is too small for as many, the sink hears why and the stream has fewer.
 func NewStream(cfg Config, layers int, sink capture.Sink, control *Control) (*Stream, error) {
 	s := &Stream{sink: sink, control: control, pace: pace{fps: cfg.FPS}}
+	s.below.do = s.encodeBelow
 	configs := Layers(cfg, max(layers, 1))
 	for i, c := range configs {
 		l, err := newLayer(c, i)
@@ -101,7 +108,9 @@ func (s *Stream) Deliver(img *image.YCbCr, captured time.Time) error {
 	}
 	top, rest := s.layers[0], s.layers[1:]
 	if lowest := s.lowest(); lowest > 0 {
-		s.lower.Go(func() { encodeBelow(img, rest[:lowest], captured) })
+		s.below.img, s.below.layers, s.below.captured = img, rest[:lowest], captured
+		s.lower.Add(1)
+		go s.below.do()
 	}
 	if top.active {
 		top.encode(img, captured)
@@ -159,11 +168,13 @@ func (s *Stream) lowest() int {
 
 // encodeBelow scales the picture from layer to layer and encodes it in those
 // that are active.
-func encodeBelow(img *image.YCbCr, layers []*layer, captured time.Time) {
-	for _, l := range layers {
+func (s *Stream) encodeBelow() {
+	defer s.lower.Done()
+	img := s.below.img
+	for _, l := range s.below.layers {
 		halve(l.img, img)
 		if img = l.img; l.active {
-			l.encode(img, captured)
+			l.encode(img, s.below.captured)
 		}
 	}
 }
