@@ -73,13 +73,16 @@ func (g *gate) Describe(tracks []Track) {
 		g.tracks[i] = t
 	}
 	c.tracks = g.tracks
-	c.encoder = encoderOf(c.src)
+	encoder := encoderOf(c.src)
+	news := encoder != c.encoder
+	c.encoder = encoder
 	c.mu.Unlock()
-	if same {
-		return
+	if !same {
+		c.sink.Describe(tracks)
 	}
-	c.sink.Describe(tracks)
-	c.changed()
+	if !same || news {
+		c.changed()
+	}
 }
 
 func checkTracks(tracks []Track) error {
