@@ -111,7 +111,7 @@ const (
 	read, write = 2 << 30, 1 << 30
 	video       = 'V' << 8
 
-	querycap   = read | uint32(unsafe.Sizeof(capability{}))<<16 | video | 0
+	querycap   = read | uint32(unsafe.Sizeof(capability{}))<<16 | video
 	enumFormat = read | write | uint32(unsafe.Sizeof(formatDescription{}))<<16 | video | 2
 	setFormat  = read | write | uint32(unsafe.Sizeof(format{}))<<16 | video | 5
 	reqbufs    = read | write | uint32(unsafe.Sizeof(requestBuffers{}))<<16 | video | 8
