@@ -24,18 +24,23 @@ func (e *Encoder) Encode(img *image.YCbCr, captured time.Time) ([]byte, error) {
 	if closed {
 		return nil, capture.Errorf(capture.CodeEncoder, "%s: closed", e.name)
 	}
-	if err := e.takeBack(); err != nil {
-		return nil, fmt.Errorf("%s: %w", e.name, err)
-	}
-	e.fill(img)
-	if err := e.queue(captured); err != nil {
-		return nil, fmt.Errorf("%s: %w", e.name, err)
-	}
-	out, err := e.collect()
+	out, err := e.encode(img, captured)
 	if err != nil {
+		e.failed = true
 		return nil, fmt.Errorf("%s: %w", e.name, err)
 	}
 	return out, nil
+}
+
+func (e *Encoder) encode(img *image.YCbCr, captured time.Time) ([]byte, error) {
+	if err := e.takeBack(); err != nil {
+		return nil, err
+	}
+	e.fill(img)
+	if err := e.queue(captured); err != nil {
+		return nil, err
+	}
+	return e.collect()
 }
 
 // takeBack waits for the buffer of the picture before. It is free by then, as
@@ -203,7 +208,8 @@ func (e *Encoder) set(f func()) {
 }
 
 // Close ends the stream as the encoder's interface wants it, waiting for half
-// a second at most, and frees the encoder. A second call does nothing.
+// a second at most, and frees the encoder. One that has failed is not asked to
+// end anything. A second call does nothing; none may run beside Encode.
 func (e *Encoder) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -211,7 +217,10 @@ func (e *Encoder) Close() error {
 		return nil
 	}
 	e.closed = true
-	err := e.drain()
+	var err error
+	if !e.failed {
+		err = e.drain()
+	}
 	return errors.Join(err, e.release())
 }
 

@@ -51,6 +51,7 @@ type Encoder struct {
 	start           time.Time     // of the first picture
 	last            time.Duration // time of the last, from firstMoment on
 	rawQueued       bool
+	failed          bool
 	rawBuf, codeBuf buffer // scratch, as are their planes
 	rawPl, codePl   plane
 	out             []byte

@@ -295,6 +295,9 @@ func TestEncodeFails(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.say) || !strings.HasPrefix(err.Error(), "bcm2835-codec-encode: ") {
 			t.Errorf("%s: %v", name, err)
 		}
+		if err := e.Close(); err != nil || slices.Contains(c.calls, "ENCODER_CMD 1") {
+			t.Errorf("%s: close: %v, asked %q", name, err, c.calls)
+		}
 	}
 }
 
