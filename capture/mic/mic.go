@@ -52,7 +52,10 @@ func New(cfg capture.Config, log *slog.Logger) (*Microphone, error) {
 	if _, _, err := capture.ParseMicrophone(name); err != nil {
 		return nil, fmt.Errorf("microphone: %w", err)
 	}
-	video, _ := strings.CutPrefix(cfg.Source, "v4l2:")
+	video, named := strings.CutPrefix(cfg.Source, "v4l2:")
+	if !named {
+		video = ""
+	}
 	return &Microphone{name: name, video: video, open: openDevice, log: log}, nil
 }
 
