@@ -42,11 +42,23 @@ type Camera struct {
 	// it before Run.
 	Microphone Microphone
 
+	// NewPlaceholder, where set, makes what viewers see of the camera when it
+	// has had no picture for a while, for pictures of that size in pixels (0
+	// where unknown). Set it before Run.
+	NewPlaceholder func(width, height int) (Placeholder, error)
+
 	cfg  Config
 	kind string
 	src  Source
 	sink Sink
 	log  *slog.Logger
+
+	standIn standIn
+
+	// out is held while sink is called, which takes one call at a time: the
+	// source and the placeholder both have something for it. It is taken
+	// before mu.
+	out sync.Mutex
 
 	mu        sync.Mutex // guards all below; held for no call out
 	phase     Phase
@@ -57,7 +69,8 @@ type Camera struct {
 	tracks    []*track // as last described
 	known     []*track // every (kind, layer) ever described
 	lastFrame time.Time
-	progress  time.Time     // when a frame that counts as a sign of life came
+	seen      time.Time     // when a frame that counts as a sign of life came
+	progress  time.Time     // the same, of this run
 	interval  time.Duration // between those, smoothed; 0 while unknown
 	restarts  map[Code]uint64
 	keyframes uint64
@@ -81,12 +94,18 @@ func New(cfg Config, src Source, sink Sink, log *slog.Logger) (*Camera, error) {
 	return &Camera{
 		cfg: cfg, kind: kind, src: src, sink: sink, log: log.With("camera", cfg.ID),
 		phase: Starting, since: time.Now(), restarts: map[Code]uint64{},
+		standIn: standIn{wake: make(chan struct{}, 1)},
 	}, nil
 }
 
 // Run keeps the source alive until ctx is done; then it returns nil once the
 // source has ended, or after 3 s if the source does not. Call it once.
 func (c *Camera) Run(ctx context.Context) error {
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	if c.NewPlaceholder != nil {
+		beside.Go(func() { c.runStandIn(ctx) })
+	}
 	for failures := 0; ; {
 		started := time.Now()
 		err := c.attempt(ctx)
@@ -149,7 +168,7 @@ func (c *Camera) attempt(parent context.Context) error {
 func (c *Camera) runSource(ctx context.Context, g *gate) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = Errorf(CodeProtocol, "panic at %s: %v", panicPlace(), v)
+			err = Errorf(CodePanic, "panic at %s: %v", panicPlace(), v)
 		}
 	}()
 	return runWith(ctx, c.src, c.Microphone, g)
@@ -284,6 +303,7 @@ func (c *Camera) setPhase(p Phase, code Code, reason string) {
 	c.phase, c.code, c.reason = p, code, reason
 	c.mu.Unlock()
 	if changed {
+		c.standIn.poke()
 		c.changed()
 	}
 }
@@ -300,6 +320,10 @@ func (c *Camera) Keyframe(layer int) {
 	c.mu.Lock()
 	c.keyframes++
 	c.mu.Unlock()
+	if c.standIn.shown.Load() {
+		c.standIn.keyframe.Store(true)
+		c.standIn.poke()
+	}
 	c.src.Keyframe(layer)
 }
 
@@ -345,7 +369,7 @@ func (c *Camera) State() State {
 		Phase: c.phase, Since: c.since, Code: c.code, Reason: c.reason,
 		Encoder: c.encoder, LastFrame: c.lastFrame,
 		Restarts: maps.Clone(c.restarts), Keyframes: c.keyframes, Dropped: c.dropped,
-		Faults: slices.Clone(c.faults), Sound: c.sound,
+		Faults: slices.Clone(c.faults), Sound: c.sound, Placeholder: c.standIn.shown.Load(),
 	}
 	for _, t := range c.tracks {
 		s.Tracks = append(s.Tracks, t.Track)

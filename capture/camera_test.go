@@ -354,7 +354,7 @@ func TestCameraSurvivesPanic(t *testing.T) {
 	supervised(t, src, func(c *capture.Camera, _ *sink) {
 		synctest.Wait()
 		st := c.State()
-		if st.Code != capture.CodeProtocol || !strings.Contains(st.Reason, "panic at camera_test.go:") || !strings.Contains(st.Reason, "index out of range") {
+		if st.Code != capture.CodePanic || !strings.Contains(st.Reason, "panic at camera_test.go:") || !strings.Contains(st.Reason, "index out of range") {
 			t.Errorf("%+v", st)
 		}
 	})

@@ -156,6 +156,7 @@ const (
 	CodeDenied       Code = "denied"       // the process may not open the device
 	CodeEncoder      Code = "encoder"      // no encoder in this build, or it failed
 	CodeMedia        Code = "media"        // a file that cannot be read as media
+	CodePanic        Code = "panic"        // a fault of the program, from which it recovered
 )
 
 // Error says why a camera cannot deliver.

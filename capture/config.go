@@ -1,5 +1,7 @@
 package capture
 
+import "time"
+
 // Config is one camera's entry of the configuration. Two equal values mean
 // that the camera need not restart.
 type Config struct {
@@ -14,12 +16,20 @@ type Config struct {
 	Video          VideoConfig
 	RPiCam         RPiCamConfig
 	Audio          AudioConfig
+
+	Placeholder PlaceholderConfig
 }
 
 // AudioConfig says what becomes of a camera's sound.
 type AudioConfig struct {
 	Enabled bool   // it is delivered, where the camera has any
 	Device  string // of sources without sound of their own: "auto", the microphone in the camera, or hw:CARD,DEVICE; empty: auto
+}
+
+// PlaceholderConfig is what viewers see while the camera has no picture.
+type PlaceholderConfig struct {
+	Disabled bool          // the last picture
+	After    time.Duration // without pictures; 0: [PlaceholderAfter]
 }
 
 // VideoConfig is what is encoded on the box; sources that deliver encoded

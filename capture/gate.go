@@ -34,14 +34,19 @@ type gate struct {
 	warnedAt time.Time
 }
 
-// track is one encoding over all runs of its source. Guarded by Camera.mu,
-// but for the timeline, which the source's goroutine owns: one runs at a time.
+// track is one encoding over all runs of its source. Guarded by Camera.mu
+// where nothing else is said.
 type track struct {
 	Track
 	frames, bytes uint64
 	recent        window
 
-	// timeline
+	// Guarded by Camera.out, too.
+	own      time.Time // when its source's last frame came
+	standsIn bool      // the last frame was a placeholder's
+	asked    time.Time // when the source was asked for the keyframe that ends it
+
+	// timeline, guarded by Camera.out
 	run     *gate     // that offset belongs to
 	offset  uint32    // from the source's RTP time to ours
 	rtpTime uint32    // ours, of the last frame
@@ -59,6 +64,15 @@ func (g *gate) Describe(tracks []Track) {
 		return
 	}
 	c := g.c
+	if c.describe(g, tracks) {
+		c.changed()
+	}
+}
+
+// describe tells whether the tracks are news, and then tells the sink.
+func (c *Camera) describe(g *gate, tracks []Track) bool {
+	c.out.Lock()
+	defer c.out.Unlock()
 	c.mu.Lock()
 	before := c.tracks
 	g.tracks = make([]*track, len(tracks))
@@ -80,9 +94,7 @@ func (g *gate) Describe(tracks []Track) {
 	if !same {
 		c.sink.Describe(tracks)
 	}
-	if !same || news {
-		c.changed()
-	}
+	return !same || news
 }
 
 func checkTracks(tracks []Track) error {
@@ -122,6 +134,27 @@ func (g *gate) Frame(f *Frame) {
 		return
 	}
 	t := g.tracks[f.Track]
+	alive, healed := g.count(t, size, now)
+	g.pass(t, f, now)
+	if healed {
+		g.c.log.Info("layer live", "kind", t.Kind, "layer", t.Layer)
+		g.c.changed()
+	}
+	if alive && !g.live {
+		g.live = true
+		g.c.log.Info("camera live", "after", now.Sub(g.started).Round(time.Millisecond))
+		g.c.setPhase(Live, "", "")
+	}
+}
+
+// pass hands a frame to the camera's sink, on the camera's timeline.
+func (g *gate) pass(t *track, f *Frame, now time.Time) {
+	g.c.out.Lock()
+	defer g.c.out.Unlock()
+	t.own = now
+	if !g.takesOver(t, f.Keyframe, now) {
+		return
+	}
 	g.frame = *f
 	if g.frame.Captured.IsZero() {
 		g.frame.Captured = now
@@ -132,18 +165,8 @@ func (g *gate) Frame(f *Frame) {
 	g.lost = false
 	g.frame.RTPTime = g.onTimeline(t, f.RTPTime, now)
 	t.seen = g.frame.Captured
-	alive, healed := g.count(t, size, now)
 	g.c.sink.Frame(&g.frame)
 	g.frame.Payloads = nil // the source's memory
-	if healed {
-		g.c.log.Info("layer live", "kind", t.Kind, "layer", t.Layer)
-		g.c.changed()
-	}
-	if alive && !g.live {
-		g.live = true
-		g.c.log.Info("camera live", "after", now.Sub(g.started).Round(time.Millisecond))
-		g.c.setPhase(Live, "", "")
-	}
 }
 
 // check adds up the payload bytes, or says what is wrong with the frame.
@@ -200,7 +223,7 @@ func (g *gate) count(t *track, size int, now time.Time) (alive, healed bool) {
 	if !c.progress.IsZero() {
 		c.interval = smooth(c.interval, now.Sub(c.progress))
 	}
-	c.progress = now
+	c.progress, c.seen = now, now
 	return true, healed
 }
 
@@ -293,12 +316,18 @@ func (g *gate) offset(t *track, source uint32, now time.Time) uint32 {
 	if t.at.IsZero() { // its first frame of all
 		return 0
 	}
+	return t.rtpTime + t.ticksSince(now, g.frame.Captured) - source
+}
+
+// ticksSince is the RTP time from the track's last frame to one captured then
+// that came now: at least 1.
+func (t *track) ticksSince(now, captured time.Time) uint32 {
 	passed := now.Sub(t.at)
-	if d := g.frame.Captured.Sub(t.seen); (d - passed).Abs() < maxDelay {
+	if d := captured.Sub(t.seen); (d - passed).Abs() < maxDelay {
 		passed = d // so that sound and picture go on as they were captured, however each was delayed
 	}
 	ticks := uint32(uint64(max(0, passed.Microseconds())) * uint64(t.ClockRate) / 1e6)
-	return t.rtpTime + max(ticks, 1) - source
+	return max(ticks, 1)
 }
 
 // strayed tells whether rtpTime cannot follow the track's last frame.

@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 
 	"capture":             {},
 	"capture/capturetest": {"capture"},
+	"capture/decode":      {"capture"},
 	"capture/encode":      {"capture", "capture/encode/m2m"},
 	"capture/encode/m2m":  {"capture"},
 	"capture/file":        {"capture", "capture/encode"},
@@ -39,6 +40,7 @@ var allowed = map[string][]string{
 	"capture/onvif":       {},
 	"capture/pattern":     {"capture", "capture/encode"},
 	"capture/rpicam":      {"capture", "capture/encode", "capture/encode/m2m"},
+	"capture/placeholder": {"capture", "capture/encode"},
 	"capture/rtsp":        {"capture", "capture/onvif"},
 	"capture/v4l2":        {"capture", "capture/encode"},
 	"forward":             {"capture", "forward/bwe", "forward/data", "forward/protect"},

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"edged/capture"
+	"edged/capture/placeholder"
 	"edged/forward"
 )
 
@@ -134,6 +135,9 @@ func (b *Box) prepare(cfg capture.Config) (*camera, error) {
 	}
 	c.Microphone = microphone
 	c.OnChange = b.changed
+	if !cfg.Placeholder.Disabled {
+		c.NewPlaceholder = placeholder.New
+	}
 	return c, nil
 }
 

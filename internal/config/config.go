@@ -107,6 +107,10 @@ type raw struct {
 			Enabled bool
 			Device  string
 		}
+		Placeholder struct {
+			Enabled bool
+			After   string
+		}
 	}
 	HTTP struct {
 		Listen string
@@ -290,10 +294,12 @@ func (r *raw) typed() Config {
 	}
 	c.Uplink.Window, _ = time.ParseDuration(r.Stats.Window) // checked
 	for _, cam := range r.Cameras {
+		after, _ := time.ParseDuration(cam.Placeholder.After) // checked
 		c.Cameras = append(c.Cameras, capture.Config{
 			ID: cam.ID, Source: cam.Source, Sub: cam.Sub, Username: cam.Username, Password: capture.Secret(cam.Password),
 			TLSFingerprint: cam.TLSFingerprint,
 			Video:          capture.VideoConfig(cam.Video), RPiCam: capture.RPiCamConfig(cam.RPiCam), Audio: capture.AudioConfig(cam.Audio),
+			Placeholder: capture.PlaceholderConfig{Disabled: !cam.Placeholder.Enabled, After: after},
 		})
 	}
 	if len(r.WebRTC.STUN) > 0 {

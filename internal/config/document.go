@@ -128,6 +128,10 @@ var camera = &node{kind: mapping, doc: "One camera.", keys: []field{
 			pattern: `^(auto|hw:([0-9]{1,2}|[A-Za-z][A-Za-z0-9_]{0,15}),[0-9]{1,2})$`,
 			doc:     "The microphone of a v4l2 camera: auto, the one in the same USB device, or hw:CARD,DEVICE, the number or id of a sound card and the number of its device."}},
 	}}},
+	{"placeholder", &node{kind: mapping, doc: "What viewers see while the camera has no picture.", keys: []field{
+		{"enabled", &node{kind: truth, def: true, doc: "A picture that says which camera is offline since when, where viewers get H.264; else the last picture stays."}},
+		{"after", &node{kind: duration, def: "10s", min: int64(time.Second), max: int64(time.Hour), doc: "How long after the last picture."}},
+	}}},
 }}
 
 var relay = &node{kind: mapping, doc: "One TURN server.", keys: []field{

@@ -43,6 +43,8 @@ type Camera struct {
 	LastFrame *time.Time              `json:"last_frame,omitempty"`
 	Restarts  map[capture.Code]uint64 `json:"restarts,omitempty"`
 	Keyframes uint64                  `json:"keyframes"` // asked of the source
+
+	Placeholder bool `json:"placeholder,omitempty"` // viewers see a notice in the place of pictures
 }
 
 // CameraError is why a camera is not live.
@@ -77,7 +79,7 @@ type Layer struct {
 func Describe(st capture.State, stream *forward.Stream) Camera {
 	c := Camera{
 		ID: st.ID, Kind: st.Kind, State: st.Phase, Since: st.Since.UTC(), Encoder: st.Encoder,
-		Layers: []Layer{}, Restarts: st.Restarts, Keyframes: st.Keyframes,
+		Layers: []Layer{}, Restarts: st.Restarts, Keyframes: st.Keyframes, Placeholder: st.Placeholder,
 	}
 	if st.Code != "" {
 		c.LastError = &CameraError{st.Code, st.Reason}

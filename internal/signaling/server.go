@@ -157,10 +157,11 @@ func (s *Server) join(ctx context.Context, g auth.Grant, camera, offer string) (
 	return newView(viewer, camera, offer, g), answer, nil
 }
 
-// lost tells that a camera has been away for longer than its grace.
+// lost tells that a camera has been away for longer than its grace, and that
+// nothing is shown in its place.
 func lost(st capture.State, now time.Time) bool {
 	away := st.Phase == capture.Offline || st.Phase == capture.Unmet
-	return away && now.Sub(st.LastFrame) > grace
+	return away && now.Sub(st.LastFrame) > grace && !st.Placeholder
 }
 
 func offlineFailure(st capture.State) *failure {

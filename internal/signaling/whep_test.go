@@ -47,6 +47,8 @@ func TestWHEPPostStatuses(t *testing.T) {
 	gateOnly := token(t, func(c *auth.Claims) { c.Cameras = []string{"gate"} })
 	metrics := token(t, func(c *auth.Claims) { c.May = []auth.Right{auth.Metrics} })
 	once := token(t, func(c *auth.Claims) { c.Once, c.ID = true, "ticket" })
+	r.cameras.streams["sign"] = r.cameras.streams["dock"]
+	r.cameras.change("sign", func(st *capture.State) { st.Phase, st.Placeholder = capture.Offline, true })
 	r.cameras.change("fresh", func(st *capture.State) { st.Phase = capture.Starting }) // no stream yet
 	for _, tt := range []struct {
 		name, camera, token, typ, body string
@@ -73,6 +75,7 @@ func TestWHEPPostStatuses(t *testing.T) {
 		{name: "full, and why", refuse: fmt.Errorf("join: %w", &forward.FullError{Bound: "memory", Detail: "8 MiB are free", Retry: time.Minute}), status: 503, detail: "the box is full: 8 MiB are free"},
 		{name: "no frame yet", refuse: forward.ErrOffline, status: 503},
 		{name: "offline past its grace", camera: "gate", status: 503, detail: "connection refused"},
+		{name: "offline, with a placeholder", camera: "sign", status: 201},
 		{name: "no stream yet", camera: "fresh", status: 503, detail: "camera offline"},
 		{name: "SFU gone", refuse: forward.ErrGone, status: 404},
 		{name: "a secret of the inside", refuse: errors.New("secret"), status: 500},

@@ -15,7 +15,7 @@ export function describe(camera, view, connected) {
   if (!connected) return { tone: 'wait', state: 'reconnecting', notice: view.frames ? '' : 'connecting…' };
   if (camera.state !== 'live') {
     const why = camera.last_error?.detail ? `${phase}: ${camera.last_error.detail}` : phase;
-    return { tone: camera.state === 'starting' ? 'wait' : 'bad', state: why, notice: why };
+    return { tone: camera.state === 'starting' ? 'wait' : 'bad', state: why, notice: camera.placeholder && view.frames ? '' : why };
   }
   switch (view.state) {
     case 'live': return { tone: 'live', state: 'live', notice: view.text };
