@@ -54,6 +54,7 @@ type Camera struct {
 	log  *slog.Logger
 
 	standIn standIn
+	stills  stills
 
 	// out is held while sink is called, which takes one call at a time: the
 	// source and the placeholder both have something for it. It is taken
@@ -132,6 +133,7 @@ func (c *Camera) attempt(parent context.Context) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	g := &gate{c: c, fail: cancel, started: time.Now()}
+	c.stills.raw.Store(false)
 	c.mu.Lock()
 	c.progress, c.faults, c.sound = time.Time{}, nil, SoundFault{}
 	c.mu.Unlock()

@@ -1,8 +1,10 @@
 package capture
 
 import (
+	"image"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Mux makes one sink of a source whose pictures and sound come from
@@ -55,6 +57,13 @@ func (p pictures) LayerFailed(layer int, err error) {
 	defer p.mu.Unlock()
 	if s, ok := p.sink.(LayerSink); ok {
 		s.LayerFailed(layer, err)
+	}
+}
+
+// Picture implements [PictureSink].
+func (p pictures) Picture(img *image.YCbCr, captured time.Time) {
+	if s, ok := p.sink.(PictureSink); ok {
+		s.Picture(img, captured)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 // Deliver.
 type Stream struct {
 	sink      capture.Sink
+	show      capture.PictureSink // the same, where it takes pictures; else nil
 	control   *Control
 	layers    []*layer
 	tracks    []capture.Track // of all layers; empty before the first picture
@@ -57,6 +58,7 @@ type layer struct {
 func NewStream(cfg Config, layers int, sink capture.Sink, control *Control) (*Stream, error) {
 	s := &Stream{sink: sink, control: control, pace: pace{fps: cfg.FPS}}
 	s.below.do = s.encodeBelow
+	s.show, _ = sink.(capture.PictureSink)
 	configs := Layers(cfg, max(layers, 1))
 	for i, c := range configs {
 		l, err := newLayer(c, i)
@@ -98,6 +100,9 @@ func newLayer(c Config, i int) (*layer, error) {
 func (s *Stream) Deliver(img *image.YCbCr, captured time.Time) error {
 	if s.start.IsZero() {
 		s.start = captured
+	}
+	if s.show != nil {
+		defer s.show.Picture(img, captured) // after the frames, which do not wait for it
 	}
 	rtpTime := uint32(captured.Sub(s.start).Microseconds() * 9 / 100)
 	s.choose()

@@ -151,6 +151,7 @@ func (g *gateway) wire(cfg config.Config, o options) error {
 		Signaling: g.sessions, Page: ui.FS, Key: g.identity.Certificate.PrivateKey.(crypto.Signer),
 		Box: g.info, Health: g.health, Ready: g.ready, Metrics: metrics.Handler(g.snapshot), Config: g.live,
 		Stats: func(since time.Time) any { return g.uplink.Windows(since) }, Topology: g.topology,
+		Snapshot: g.picture,
 	}, g.log)
 	return err
 }

@@ -54,11 +54,12 @@ var allowed = map[string][]string{
 
 	"internal/arch":      {},
 	"internal/auth":      {},
-	"internal/box":       {"internal/config", "forward", "capture", "capture/..."},
+	"internal/box":       {"internal/config", "internal/snapshot", "forward", "capture", "capture/..."},
 	"internal/config":    {"capture", "forward", "turn", "uplink", "storage", "internal/web"},
 	"internal/docs":      {},
 	"internal/probe":     {"forward/data"},
 	"internal/metrics":   {"forward", "capture", "turn", "uplink", "internal/box", "internal/signaling"},
+	"internal/snapshot":  {"capture", "capture/decode"},
 	"internal/signaling": {"forward", "capture", "internal/auth"},
 	"internal/web":       {"internal/signaling", "internal/auth", "forward", "capture", "internal/web/ui"},
 	"internal/web/ui":    {},

@@ -12,6 +12,7 @@ import (
 	"edged/capture"
 	"edged/capture/placeholder"
 	"edged/forward"
+	"edged/internal/snapshot"
 )
 
 // Box is the running cameras. Its methods may be called from any goroutine.
@@ -36,6 +37,7 @@ type Box struct {
 type camera struct {
 	*capture.Camera
 	stream *forward.Stream
+	shots  *snapshot.Cache
 	cancel context.CancelFunc
 	done   chan struct{}
 }
@@ -135,6 +137,7 @@ func (b *Box) prepare(cfg capture.Config) (*camera, error) {
 	}
 	c.Microphone = microphone
 	c.OnChange = b.changed
+	c.shots = snapshot.New(c.Still)
 	if !cfg.Placeholder.Disabled {
 		c.NewPlaceholder = placeholder.New
 	}

@@ -115,12 +115,24 @@ func (s *Server) camera(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	if c, ok := s.findCamera(g, id); ok {
+		writeJSON(w, c)
+		return
+	}
+	unknownCamera(w, id)
+}
+
+// findCamera gives a camera that the grant permits to view.
+func (s *Server) findCamera(g auth.Grant, id string) (signaling.Camera, bool) {
 	for _, c := range s.deps.Signaling.List(g) {
 		if c.ID == id {
-			writeJSON(w, c)
-			return
+			return c, true
 		}
 	}
+	return signaling.Camera{}, false
+}
+
+func unknownCamera(w http.ResponseWriter, id string) {
 	signaling.Problem(w, http.StatusNotFound, fmt.Sprintf("no camera %.40q", id), map[string]any{"code": "unknown_camera"})
 }
 

@@ -13,7 +13,7 @@ import (
 
 // Deps is what the server shows and reaches of the rest of the box. Every
 // function may be called from many goroutines at once and returns at once,
-// Config.Put excepted. Nil members: Key (no self-signed HTTPS), Metrics,
+// Config.Put and Snapshot excepted. Nil members: Key (no self-signed HTTPS), Metrics,
 // Config, Stats and Topology (their routes answer 404), Ready (always ready).
 type Deps struct {
 	Signaling *signaling.Server         // WHEP, /rpc and /api/v1/signal
@@ -26,6 +26,11 @@ type Deps struct {
 	Config    ConfigStore               // GET and PUT /api/v1/config
 	Stats     func(since time.Time) any // GET /api/v1/stats, marshalled as JSON; zero time: all
 	Topology  func() any                // GET /api/v1/topology, marshalled as JSON
+
+	// Snapshot is GET /api/v1/cameras/{id}/snapshot.jpg: at most width pixels
+	// wide, 0 for any. It may block for some seconds. The error carries a
+	// [capture.Code]. Nil: 404.
+	Snapshot func(ctx context.Context, camera string, width int) (Snapshot, error)
 }
 
 // Box is what GET /api/v1/box tells.

@@ -32,6 +32,8 @@ func (s *Server) routes() *http.ServeMux {
 			},
 		},
 
+		"/api/v1/cameras/{id}/snapshot.jpg": {"GET": s.snapshot},
+
 		"/api/v1/box":          {"GET": s.box},
 		"/api/v1/cameras":      {"GET": s.cameras},
 		"/api/v1/cameras/{id}": {"GET": s.camera},
