@@ -55,6 +55,7 @@ type Camera struct {
 
 	standIn standIn
 	stills  stills
+	tap     *Tap // or nil
 
 	// out is held while sink is called, which takes one call at a time: the
 	// source and the placeholder both have something for it. It is taken
@@ -106,6 +107,9 @@ func (c *Camera) Run(ctx context.Context) error {
 	defer beside.Wait()
 	if c.NewPlaceholder != nil {
 		beside.Go(func() { c.runStandIn(ctx) })
+	}
+	if c.tap != nil {
+		beside.Go(func() { c.tap.run(ctx) })
 	}
 	for failures := 0; ; {
 		started := time.Now()

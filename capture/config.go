@@ -18,6 +18,14 @@ type Config struct {
 	Audio          AudioConfig
 
 	Placeholder PlaceholderConfig
+	Motion      MotionConfig
+}
+
+// MotionConfig says whether, and by what, motion in the scene is noticed.
+type MotionConfig struct {
+	Enabled   bool
+	Threshold int // steps of luma by which a place must differ
+	Blocks    int // blocks of the grid that must have changed
 }
 
 // AudioConfig says what becomes of a camera's sound.

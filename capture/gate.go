@@ -166,7 +166,7 @@ func (g *gate) pass(t *track, f *Frame, now time.Time) {
 	g.frame.RTPTime = g.onTimeline(t, f.RTPTime, now)
 	t.seen = g.frame.Captured
 	g.c.sink.Frame(&g.frame)
-	g.c.stills.keep(t.Track, &g.frame)
+	g.keep(t.Track, &g.frame)
 	g.frame.Payloads = nil // the source's memory
 }
 

@@ -37,7 +37,16 @@ type State struct {
 	Faults    []LayerFault    // layers in trouble while the camera is live, by layer
 	Sound     SoundFault      // why a camera that is to have sound has none; zero: it has, or is not to
 
-	Placeholder bool // viewers see a notice in the place of pictures
+	Placeholder bool   // viewers see a notice in the place of pictures
+	Motion      Motion // filled in by who looks for it
+}
+
+// Motion is what is known of motion in a scene.
+type Motion struct {
+	By     string    // what is looked at: "pictures" or "keyframes"; "nothing" where it cannot be; empty: not enabled, or nothing yet
+	Reason string    // why nothing can be
+	Active bool      // something moves
+	Since  time.Time // when Active became what it is
 }
 
 // SoundFault is why a camera has no sound.

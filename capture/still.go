@@ -103,6 +103,7 @@ func (g *gate) Picture(img *image.YCbCr, captured time.Time) {
 	if s.raw.CompareAndSwap(false, true) {
 		s.forget()
 	}
+	g.c.tap.picture(img, captured)
 	if s.waiting.Load() == 0 {
 		return
 	}
@@ -123,7 +124,8 @@ func clonePicture(img *image.YCbCr) *image.YCbCr {
 }
 
 // keep copies a keyframe; what the source encoded on the box is not needed.
-func (s *stills) keep(t Track, f *Frame) {
+func (g *gate) keep(t Track, f *Frame) {
+	s := &g.c.stills
 	if t.Kind != Video || !f.Keyframe || s.raw.Load() {
 		return
 	}
@@ -139,9 +141,11 @@ func (s *stills) keep(t Track, f *Frame) {
 		all = append(all, p...)
 		payloads[i] = all[len(all)-len(p) : len(all) : len(all)]
 	}
+	still := Still{Captured: f.Captured, Codec: t.Codec, Payloads: payloads}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keyframes[t.Layer] = Still{Captured: f.Captured, Codec: t.Codec, Payloads: payloads}
+	s.keyframes[t.Layer] = still
+	s.mu.Unlock()
+	g.c.tap.keyframe(still)
 }
 
 func (s *stills) forget() {

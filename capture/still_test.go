@@ -93,7 +93,7 @@ func TestStillPicture(t *testing.T) {
 		if len(got) != 0 {
 			t.Error("an old picture")
 		}
-		time.Sleep(3 * time.Second)
+		time.Sleep(3500 * time.Millisecond)
 		for range cap(got) {
 			if s := <-got; s.Picture == nil || s.Picture.Y[0] != 2 || !s.Captured.Equal(at.Add(2)) || s.Codec != "" {
 				t.Errorf("%+v", s)

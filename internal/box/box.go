@@ -38,6 +38,7 @@ type camera struct {
 	*capture.Camera
 	stream *forward.Stream
 	shots  *snapshot.Cache
+	motion *watch // nil: not enabled
 	cancel context.CancelFunc
 	done   chan struct{}
 }
@@ -138,6 +139,7 @@ func (b *Box) prepare(cfg capture.Config) (*camera, error) {
 	c.Microphone = microphone
 	c.OnChange = b.changed
 	c.shots = snapshot.New(c.Still)
+	b.watchMotion(c, cfg)
 	if !cfg.Placeholder.Disabled {
 		c.NewPlaceholder = placeholder.New
 	}

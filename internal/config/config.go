@@ -111,6 +111,10 @@ type raw struct {
 			Enabled bool
 			After   string
 		}
+		Motion struct {
+			Enabled           bool
+			Threshold, Blocks int
+		}
 	}
 	HTTP struct {
 		Listen string
@@ -300,6 +304,7 @@ func (r *raw) typed() Config {
 			TLSFingerprint: cam.TLSFingerprint,
 			Video:          capture.VideoConfig(cam.Video), RPiCam: capture.RPiCamConfig(cam.RPiCam), Audio: capture.AudioConfig(cam.Audio),
 			Placeholder: capture.PlaceholderConfig{Disabled: !cam.Placeholder.Enabled, After: after},
+			Motion:      capture.MotionConfig(cam.Motion),
 		})
 	}
 	if len(r.WebRTC.STUN) > 0 {

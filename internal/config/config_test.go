@@ -327,7 +327,7 @@ func TestTyped(t *testing.T) {
 	c, err := Parse([]byte(`
 name: gate
 cameras:
-  - {id: a, source: "rtsps://h/p", sub: "rtsp://h/s", username: u, password: s3cret, tls_fingerprint: "` + print32 + `", video: {fps: 5, encoder: openh264, layers: 2}, rpicam: {flip: both, shutter: 8000}, audio: {enabled: true}, placeholder: {enabled: false, after: 90s}}
+  - {id: a, source: "rtsps://h/p", sub: "rtsp://h/s", username: u, password: s3cret, tls_fingerprint: "` + print32 + `", video: {fps: 5, encoder: openh264, layers: 2}, rpicam: {flip: both, shutter: 8000}, audio: {enabled: true}, placeholder: {enabled: false, after: 90s}, motion: {enabled: true, blocks: 3}}
 http: {listen: ":1", tls: {cert: c, key: k, require: true}, origins: ["*"]}
 webrtc: {udp: ":2", public_ips: [192.0.2.1], stun: ["stun:s"], turn: [{urls: ["turn:t"], username: n, credential: w}], max_viewers: 3, max_cpu: 80, min_memory: 0, max_bitrate: 20000000}
 turn: {enabled: false, public_ip: "2001:db8::1", realm: r, max_allocations: 9, per_user: 2, listen: ":4"}
@@ -342,7 +342,7 @@ log: {level: debug}
 	cam := capture.Config{ID: "a", Source: "rtsps://h/p", Sub: "rtsp://h/s", Username: "u", Password: "s3cret", TLSFingerprint: print32,
 		Video:  capture.VideoConfig{Width: 1280, Height: 720, FPS: 5, Bitrate: 2500000, Encoder: "openh264", Layers: 2},
 		RPiCam: capture.RPiCamConfig{Flip: "both", Exposure: "normal", Shutter: 8000, AWB: "auto", Focus: "default"}, Audio: capture.AudioConfig{Enabled: true, Device: "auto"},
-		Placeholder: capture.PlaceholderConfig{Disabled: true, After: 90 * time.Second}}
+		Placeholder: capture.PlaceholderConfig{Disabled: true, After: 90 * time.Second}, Motion: capture.MotionConfig{Enabled: true, Threshold: 12, Blocks: 3}}
 	if len(c.Cameras) != 1 || c.Cameras[0] != cam {
 		t.Errorf("cameras %+v", c.Cameras)
 	}

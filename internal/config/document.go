@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"edged/capture"
+	"edged/capture/motion"
 )
 
 // none is the default of a list that may be empty.
@@ -131,6 +132,11 @@ var camera = &node{kind: mapping, doc: "One camera.", keys: []field{
 	{"placeholder", &node{kind: mapping, doc: "What viewers see while the camera has no picture.", keys: []field{
 		{"enabled", &node{kind: truth, def: true, doc: "A picture that says which camera is offline since when, where viewers get H.264; else the last picture stays."}},
 		{"after", &node{kind: duration, def: "10s", min: int64(time.Second), max: int64(time.Hour), doc: "How long after the last picture."}},
+	}}},
+	{"motion", &node{kind: mapping, doc: "Whether motion in the scene is noticed, four times a second, or at keyframes of cameras that encode.", keys: []field{
+		{"enabled", &node{kind: truth, def: false, doc: "Whether it is."}},
+		{"threshold", &node{kind: whole, def: int64(motion.DefaultThreshold), min: 4, max: 255, doc: "By how many of 255 steps of brightness a place must differ from a moment ago."}},
+		{"blocks", &node{kind: whole, def: int64(motion.DefaultBlocks), min: 1, max: motion.Columns * motion.Rows, doc: "How many of the 16 × 9 blocks of the picture must have changed."}},
 	}}},
 }}
 

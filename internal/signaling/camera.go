@@ -44,7 +44,16 @@ type Camera struct {
 	Restarts  map[capture.Code]uint64 `json:"restarts,omitempty"`
 	Keyframes uint64                  `json:"keyframes"` // asked of the source
 
-	Placeholder bool `json:"placeholder,omitempty"` // viewers see a notice in the place of pictures
+	Placeholder bool    `json:"placeholder,omitempty"` // viewers see a notice in the place of pictures
+	Motion      *Motion `json:"motion,omitempty"`      // nil: not looked for, or nothing was seen yet
+}
+
+// Motion is whether something moves in a camera's scene.
+type Motion struct {
+	By     string     `json:"by"`               // pictures, keyframes or nothing
+	Reason string     `json:"reason,omitempty"` // why nothing
+	Active bool       `json:"active"`
+	Since  *time.Time `json:"since,omitempty"` // when active changed last
 }
 
 // CameraError is why a camera is not live.
@@ -94,6 +103,7 @@ func Describe(st capture.State, stream *forward.Stream) Camera {
 		t := st.LastFrame.UTC()
 		c.LastFrame = &t
 	}
+	c.Motion = describeMotion(st.Motion)
 	for i, t := range st.Tracks {
 		l := Layer{
 			Layer: t.Layer, Codec: t.Codec, Fmtp: t.Fmtp, Width: t.Width, Height: t.Height, Spared: at(st.Unwanted, i),
@@ -113,6 +123,18 @@ func Describe(st capture.State, stream *forward.Stream) Camera {
 		c.Viewers = len(stream.Stats().Viewers)
 	}
 	return c
+}
+
+func describeMotion(m capture.Motion) *Motion {
+	if m.By == "" {
+		return nil
+	}
+	out := &Motion{By: m.By, Reason: m.Reason, Active: m.Active}
+	if !m.Since.IsZero() {
+		since := m.Since.UTC()
+		out.Since = &since
+	}
+	return out
 }
 
 // at is s[i], or zero where the slice is shorter.
