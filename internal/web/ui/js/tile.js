@@ -168,6 +168,7 @@ export class Tile {
     if (!this.view) return; // called while the view is being made
     const { tone, state, notice } = describe(this.camera, this.view, this.#connected);
     this.element.dataset.tone = tone;
+    this.element.toggleAttribute('data-placeholder', Boolean(this.camera.placeholder) && !notice); // it is to be read
     this.#parts.state.textContent = state;
     this.#parts.state.title = state;
     this.#parts.notice.textContent = notice;
