@@ -34,19 +34,19 @@ type gate struct {
 	warnedAt time.Time
 }
 
-// track is one encoding over all runs of its source. Guarded by Camera.mu
-// where nothing else is said.
+// track is one encoding over all runs of its source. Camera.mu guards it where
+// nothing else is said, and Track is changed with Camera.out held, too.
 type track struct {
 	Track
 	frames, bytes uint64
 	recent        window
 
-	// Guarded by Camera.out, too.
+	// Guarded by Camera.out.
 	own      time.Time // when its source's last frame came
 	standsIn bool      // the last frame was a placeholder's
 	asked    time.Time // when the source was asked for the keyframe that ends it
 
-	// timeline, guarded by Camera.out
+	// timeline, the same
 	run     *gate     // that offset belongs to
 	offset  uint32    // from the source's RTP time to ours
 	rtpTime uint32    // ours, of the last frame
