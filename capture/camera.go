@@ -124,11 +124,28 @@ func (c *Camera) Run(ctx context.Context) error {
 		wait := BackOff(err, live, failures)
 		failures++
 		c.failed(CodeOf(err), err, wait)
-		select {
-		case <-ctx.Done():
+		if c.pause(ctx, wait); ctx.Err() != nil {
 			return nil
-		case <-time.After(wait):
 		}
+	}
+}
+
+// pause waits for so long, or until the source hears that its camera may be
+// back; but no less than backOffLeast.
+func (c *Camera) pause(ctx context.Context, wait time.Duration) {
+	whole, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	a, ok := c.src.(Awaiter)
+	if !ok {
+		<-whole.Done()
+		return
+	}
+	least := time.NewTimer(backOffLeast)
+	defer least.Stop()
+	a.Await(whole)
+	select {
+	case <-ctx.Done():
+	case <-least.C:
 	}
 }
 
@@ -368,10 +385,14 @@ func (c *Camera) Config() Config { return c.cfg }
 // belongs to the caller.
 func (c *Camera) State() State {
 	now := time.Now()
+	var in Input
+	if i, ok := c.src.(Inputter); ok {
+		in = i.Input()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := State{
-		ID: c.cfg.ID, Kind: c.kind,
+		ID: c.cfg.ID, Kind: c.kind, Input: in,
 		Phase: c.phase, Since: c.since, Code: c.code, Reason: c.reason,
 		Encoder: c.encoder, LastFrame: c.lastFrame,
 		Restarts: maps.Clone(c.restarts), Keyframes: c.keyframes, Dropped: c.dropped,

@@ -16,6 +16,7 @@ type Config struct {
 	Video          VideoConfig
 	RPiCam         RPiCamConfig
 	Audio          AudioConfig
+	Controls       Controls // v4l2 sources
 
 	Placeholder PlaceholderConfig
 	Motion      MotionConfig

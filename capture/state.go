@@ -36,6 +36,7 @@ type State struct {
 	Unwanted  []bool          // by track: nobody watches the layer, so that it may have no frames
 	Faults    []LayerFault    // layers in trouble while the camera is live, by layer
 	Sound     SoundFault      // why a camera that is to have sound has none; zero: it has, or is not to
+	Input     Input           // of the device, where the source tells
 
 	Placeholder bool   // viewers see a notice in the place of pictures
 	Motion      Motion // filled in by who looks for it
