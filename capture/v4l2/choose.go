@@ -2,42 +2,51 @@ package v4l2
 
 import (
 	"fmt"
+	"math"
 	"slices"
+
+	"edged/capture"
 )
 
 // mode is one way in which a device delivers pictures.
 type mode struct {
-	format        string // as mediadevices calls it
+	format        *format
 	width, height int
 	fps           float64 // 0: the device does not say
 }
 
 func (m mode) String() string {
-	return fmt.Sprintf("%s %d × %d at %g/s", m.format, m.width, m.height, m.fps)
+	rate := ""
+	if m.fps > 0 {
+		rate = fmt.Sprintf(" at %.4g/s", m.fps)
+	}
+	return fmt.Sprintf("%s %d × %d%s", m.format.name, m.width, m.height, rate)
 }
 
-// formats that become 4:2:0 pictures, cheapest first. MJPEG costs more than
-// all else together, but over USB 2 it is often the only one at full rate.
-var formats = []string{"I420", "NV12", "NV21", "YUYV", "UYVY", "MJPEG"}
-
-// choose takes the mode nearest to what is wanted: size first, then frame
-// rate, then the cheapest format. It returns its index, -1 for none.
-func choose(modes []mode, want mode) int {
+// choose takes the mode nearest to what is wanted among those that usable
+// accepts: size first, then frame rate, then the cheapest format. What few
+// viewers decode is taken only where there is nothing else. It returns its
+// index, -1 for none.
+func choose(modes []mode, want mode, usable func(*format) bool) int {
 	best := -1
-	var least [4]float64
+	var least [5]float64
 	for i, m := range modes {
-		rank := slices.Index(formats, m.format)
-		if rank < 0 || m.width < 16 || m.height < 16 {
+		if !usable(m.format) || m.width < 16 || m.height < 16 || m.width > maxSide || m.height > maxSide {
 			continue
 		}
 		fps := m.fps
 		if fps == 0 {
 			fps = want.fps
 		}
-		cost := [4]float64{
-			abs(float64(m.width-want.width)) + abs(float64(m.height-want.height)),
+		rare := 0.0
+		if m.format.codec == capture.H265 {
+			rare = 1
+		}
+		cost := [5]float64{
+			rare,
+			math.Abs(float64(m.width-want.width)) + math.Abs(float64(m.height-want.height)),
 			max(0, want.fps-fps-0.5), // 29.97 is as good as 30
-			float64(rank),
+			float64(slices.IndexFunc(formats, func(f format) bool { return f.fourcc == m.format.fourcc })),
 			max(0, fps-want.fps),
 		}
 		if best < 0 || slices.Compare(cost[:], least[:]) < 0 {
@@ -46,5 +55,3 @@ func choose(modes []mode, want mode) int {
 	}
 	return best
 }
-
-func abs(f float64) float64 { return max(f, -f) }

@@ -1,12 +1,12 @@
 package v4l2
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +22,20 @@ type Device struct {
 	Name string // as the driver calls it
 	Path string // /dev/videoN
 	ByID string // /dev/v4l/by-id/…, which stays when cables move; empty where the device has none
+
+	ByPath string // /dev/v4l/by-path/…, which stays with the socket; empty where it has none
+}
+
+// Stable is the most stable name of the device.
+func (d Device) Stable() string { return cmp.Or(d.ByID, d.ByPath, d.Path) }
+
+// Is tells whether a path names the device.
+func (d Device) Is(path string) bool {
+	if path == d.Path || path == d.ByID || path == d.ByPath {
+		return true
+	}
+	node, err := filepath.EvalSymlinks(path)
+	return err == nil && node == d.Path
 }
 
 // Devices lists the capture devices by number. Nodes that udev knows to be
@@ -49,7 +63,7 @@ func (s system) devices() ([]Device, error) {
 		n int
 		Device
 	}
-	byID := s.links()
+	byID, byPath := s.links("by-id"), s.links("by-path")
 	var found []numbered
 	for _, e := range entries {
 		number, ok := strings.CutPrefix(e.Name(), "video")
@@ -59,7 +73,7 @@ func (s system) devices() ([]Device, error) {
 		}
 		name, _ := os.ReadFile(filepath.Join(s.class, e.Name(), "name"))
 		found = append(found, numbered{n, Device{
-			Name: strings.TrimSpace(string(name)), Path: filepath.Join(s.dev, e.Name()), ByID: byID[e.Name()],
+			Name: strings.TrimSpace(string(name)), Path: filepath.Join(s.dev, e.Name()), ByID: byID[e.Name()], ByPath: byPath[e.Name()],
 		}})
 	}
 	slices.SortFunc(found, func(a, b numbered) int { return a.n - b.n })
@@ -70,14 +84,16 @@ func (s system) devices() ([]Device, error) {
 	return out, nil
 }
 
-// captures asks udev, and the device itself where udev does not know.
+// captures asks the device, unless udev knows already that it does not.
 func (s system) captures(node string) bool {
 	number, err := os.ReadFile(filepath.Join(s.class, node, "dev"))
 	if err == nil {
 		about, err := os.ReadFile(filepath.Join(s.udev, "c"+strings.TrimSpace(string(number))))
 		if _, caps, ok := strings.Cut(string(about), "ID_V4L_CAPABILITIES="); err == nil && ok {
 			caps, _, _ = strings.Cut(caps, "\n")
-			return strings.Contains(caps, ":capture:")
+			if !strings.Contains(caps, ":capture:") {
+				return false
+			}
 		}
 	}
 	ok, err := s.ask(filepath.Join(s.dev, node))
@@ -86,10 +102,10 @@ func (s system) captures(node string) bool {
 	return ok || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EBUSY)
 }
 
-// links maps videoN to its stable name.
-func (s system) links() map[string]string {
+// links maps videoN to its name in a folder below /dev/v4l.
+func (s system) links(folder string) map[string]string {
 	out := map[string]string{}
-	dir := filepath.Join(s.dev, "v4l", "by-id")
+	dir := filepath.Join(s.dev, "v4l", folder)
 	entries, _ := os.ReadDir(dir) // absent where nothing is plugged in
 	for _, e := range entries {
 		link := filepath.Join(dir, e.Name())
@@ -100,23 +116,6 @@ func (s system) links() map[string]string {
 	return out
 }
 
-// capability is struct v4l2_capability of linux/videodev2.h, 104 bytes.
-type capability struct {
-	_          [16 + 32 + 32]byte // driver, card, bus_info
-	_          uint32             // version
-	caps       uint32
-	deviceCaps uint32
-	_          [3]uint32
-}
-
-const (
-	vidiocQuerycap  = 0x80685600 // _IOR('V', 0, struct v4l2_capability)
-	capVideoCapture = 0x00000001
-	capM2M          = 0x00008000
-	capStreaming    = 0x04000000
-	capDeviceCaps   = 0x80000000
-)
-
 // askNode asks a node whether it delivers pictures.
 func askNode(path string) (bool, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -125,39 +124,64 @@ func askNode(path string) (bool, error) {
 	}
 	defer unix.Close(fd)
 	var c capability
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), vidiocQuerycap, uintptr(unsafe.Pointer(&c)))
-	runtime.KeepAlive(&c)
-	if errno != 0 {
+	if errno := ioctl(uintptr(fd), vidiocQueryCap, unsafe.Pointer(&c)); errno != 0 {
 		return false, errno
 	}
-	return c.captures(), nil
+	_, ok := c.queue()
+	return ok && !c.inPipeline(), nil
 }
 
-func (c *capability) captures() bool {
+// queue is the type of the node's capture queue; ok is false where it has
+// none: an output, metadata, an encoder.
+func (c *capability) queue() (typ uint32, ok bool) {
 	caps := c.caps
 	if caps&capDeviceCaps != 0 { // of this node, not of the whole device
 		caps = c.deviceCaps
 	}
-	return caps&(capVideoCapture|capStreaming) == capVideoCapture|capStreaming && caps&capM2M == 0
+	switch {
+	case caps&capStreaming == 0 || caps&(capM2M|capM2MMplane) != 0:
+		return 0, false
+	case caps&capCapture != 0:
+		return typeCapture, true
+	case caps&capCaptureMplane != 0:
+		return typeCaptureMplane, true
+	}
+	return 0, false
 }
 
-// resolve finds the /dev/videoN that a configuration names.
-func resolve(device string) (string, error) {
+// inPipeline tells whether pictures come only after others were set up, as
+// with the sensor and the signal processor of a Raspberry Pi. libcamera does
+// that; such a node alone is no camera.
+func (c *capability) inPipeline() bool {
+	driver, _, _ := strings.Cut(string(c.driver[:]), "\x00")
+	return c.deviceCaps&capIOMC != 0 || slices.Contains(pipelines, driver)
+}
+
+// pipelines are drivers that do not say so.
+var pipelines = []string{"bcm2835-isp", "pispbe", "unicam", "rp1-cfe"}
+
+// candidates finds the /dev/videoN that a configuration names: one, or all
+// that automatic choice may take, in order.
+func candidates(device string) ([]string, error) {
 	if device != auto {
 		path, err := filepath.EvalSymlinks(device)
 		if err != nil {
-			return "", capture.Errorf(codeOf(err), "%s: %w", device, plain(err))
+			return nil, capture.Errorf(codeOf(err), "%s: %w", device, plain(err))
 		}
-		return path, nil
+		return []string{path}, nil
 	}
 	devices, err := Devices()
 	if err != nil {
-		return "", capture.Errorf(capture.CodeNotFound, "%w", err)
+		return nil, capture.Errorf(capture.CodeNotFound, "%w", err)
 	}
 	if len(devices) == 0 {
-		return "", capture.Errorf(capture.CodeNotFound, "no capture device is plugged in")
+		return nil, capture.Errorf(capture.CodeNotFound, "no capture device is plugged in")
 	}
-	return devices[0].Path, nil
+	paths := make([]string, len(devices))
+	for i, d := range devices {
+		paths[i] = d.Path
+	}
+	return paths, nil
 }
 
 // plain leaves out the path that the error before names already.
@@ -168,8 +192,7 @@ func plain(err error) error {
 	return err
 }
 
-// codeOf maps what the kernel says. The driver underneath keeps some of it as
-// text only.
+// codeOf maps what the kernel says.
 func codeOf(err error) capture.Code {
 	for _, c := range []struct {
 		errno unix.Errno
@@ -184,7 +207,7 @@ func codeOf(err error) capture.Code {
 		{unix.ENXIO, capture.CodeUnplugged},
 		{unix.EIO, capture.CodeUnplugged},
 	} {
-		if errors.Is(err, c.errno) || strings.Contains(err.Error(), c.errno.Error()) {
+		if errors.Is(err, c.errno) {
 			return c.code
 		}
 	}

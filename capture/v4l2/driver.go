@@ -1,135 +1,161 @@
-//go:build cgo && linux
-
 package v4l2
 
 import (
 	"errors"
 	"fmt"
-	"image"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
+	"unsafe"
 
 	"github.com/pion/mediadevices/pkg/driver"
-	"github.com/pion/mediadevices/pkg/driver/camera"
+	"github.com/pion/mediadevices/pkg/frame"
 	"github.com/pion/mediadevices/pkg/io/video"
 	"github.com/pion/mediadevices/pkg/prop"
-	"golang.org/x/sys/unix"
 
 	"edged/capture"
 )
 
-// The driver reads its patience, in whole seconds, from the environment. One
-// is the least it takes, and as long as a stop may wait.
-const patienceVariable, patience = "PION_MEDIADEVICES_CAMERA_READ_TIMEOUT", "1"
+// label marks our drivers among those that mediadevices' manager lists.
+const label = "edged "
 
-// discovery guards the driver's list of devices, which it makes when the
-// process starts and which does not learn of devices plugged in later, and
-// the state of each, which it changes without a lock.
-var discovery sync.Mutex
+// registered guards the manager's drivers of ours: mediadevices changes the
+// state of each without a lock.
+var registered sync.Mutex
 
-// find gets the driver of a node, looking for new devices where needed. The
-// caller holds discovery.
-func find(path string) (driver.Driver, error) {
-	node := filepath.Base(path)
-	ours := func(d driver.Driver) bool {
-		_, label, _ := strings.Cut(d.Info().Label, camera.LabelSeparator)
-		// One that is in use belongs to another camera of ours.
-		return d.Info().DeviceType == driver.Camera && label == node && d.Status() == driver.StateClosed
-	}
-	for range 2 {
-		if d := driver.GetManager().Query(ours); len(d) > 0 {
-			return d[0], nil
-		}
-		camera.Initialize()
-	}
-	return nil, capture.Errorf(capture.CodeNotFound, "the driver does not list it")
+// camera is one device node as mediadevices' manager has it: opened, asked
+// for its modes, recorded from and closed through it.
+type camera struct {
+	path string
+	want mode // for drivers that take any size
+
+	node   node
+	typ    uint32 // of its queue
+	offers []mode
+	stream *stream
 }
 
-// opened is a device in mediadevices' driver. That closes its descriptor as
-// often as it is asked to, whoever has it by then: done keeps it to once.
-type opened struct {
-	driver.Driver
-	recorder driver.VideoRecorder
-	props    []prop.Media
-	reader   video.Reader
-	done     bool
-}
+var (
+	_ driver.Adapter       = (*camera)(nil)
+	_ driver.VideoRecorder = (*camera)(nil)
+)
 
-func open(path string) (device, error) {
-	// Before the driver: it would ask for a format only, and hide why not.
-	if ok, err := askNode(path); err != nil {
-		return nil, capture.Errorf(codeOf(err), "open: %w", err)
-	} else if !ok {
-		return nil, capture.Errorf(capture.CodeNotFound, "not a capture device")
-	}
-	if os.Getenv(patienceVariable) == "" {
-		if err := os.Setenv(patienceVariable, patience); err != nil {
-			return nil, fmt.Errorf("environment: %w", err)
-		}
-	}
-	discovery.Lock()
-	defer discovery.Unlock()
-	d, err := find(path)
+// Open opens the node and asks what it offers.
+func (c *camera) Open() error {
+	n, err := openNode(c.path)
 	if err != nil {
-		return nil, err
+		return capture.Errorf(codeOf(err), "open: %w", err)
 	}
-	recorder, ok := d.(driver.VideoRecorder)
-	if !ok {
-		return nil, capture.Errorf(capture.CodeNotFound, "not a capture device")
+	if err := c.attach(n); err != nil {
+		return errors.Join(err, n.close())
 	}
-	if err := d.Open(); err != nil {
-		return nil, capture.Errorf(codeOf(err), "open: %w", err)
-	}
-	o := &opened{Driver: d, recorder: recorder}
-	o.props = d.Properties()
-	return o, nil
+	return nil
 }
 
-func (o *opened) modes() []mode {
-	out := make([]mode, len(o.props))
-	for i, p := range o.props {
-		out[i] = mode{string(p.FrameFormat), p.Width, p.Height, float64(p.FrameRate)}
+// attach asks an open node what it offers.
+func (c *camera) attach(n node) error {
+	var about capability
+	if err := n.ioctl(vidiocQueryCap, unsafe.Pointer(&about)); err != nil {
+		return capture.Errorf(codeOf(err), "open: %w", err)
+	}
+	typ, ok := about.queue()
+	if !ok {
+		return capture.Errorf(capture.CodeNotFound, "not a capture device")
+	}
+	c.node, c.typ, c.offers = n, typ, modesOf(n, typ, c.want)
+	return nil
+}
+
+// Close stops and closes it.
+func (c *camera) Close() error {
+	if c.node == nil {
+		return nil
+	}
+	var err error
+	if c.stream != nil {
+		err = c.stream.release()
+	}
+	err = errors.Join(err, c.node.close())
+	c.node, c.stream, c.offers = nil, nil, nil
+	return err
+}
+
+// Properties lists the modes as mediadevices describes them.
+func (c *camera) Properties() []prop.Media {
+	out := make([]prop.Media, len(c.offers))
+	for i, m := range c.offers {
+		out[i].Video = prop.Video{Width: m.width, Height: m.height, FrameFormat: frame.Format(m.format.name), FrameRate: float32(m.fps)}
 	}
 	return out
 }
 
-func (o *opened) start(index int) error {
-	discovery.Lock()
-	defer discovery.Unlock()
-	r, err := o.recorder.VideoRecord(o.props[index])
+// VideoRecord starts the mode that p describes. The reader is a [*stream].
+func (c *camera) VideoRecord(p prop.Media) (video.Reader, error) {
+	for _, m := range c.offers {
+		if m.width != p.Width || m.height != p.Height || m.format.name != string(p.FrameFormat) || float32(m.fps) != p.FrameRate {
+			continue
+		}
+		s, err := startStream(c.node, c.typ, m)
+		if err != nil {
+			return nil, err
+		}
+		c.stream = s
+		return s, nil
+	}
+	return nil, capture.Errorf(capture.CodeCodec, "no such mode")
+}
+
+// opened is a device that was opened through mediadevices.
+type opened struct {
+	driver.Driver
+	recorder driver.VideoRecorder
+	camera   *camera
+}
+
+// open registers a node with mediadevices and opens it there. want is what
+// will be asked of it.
+func open(path string, want mode) (*opened, error) {
+	c := &camera{path: path, want: want}
+	registered.Lock()
+	defer registered.Unlock()
+	manager := driver.GetManager()
+	ours := func(d driver.Driver) bool { return d.Info().Label == label+path }
+	if len(manager.Query(ours)) > 0 {
+		return nil, capture.Errorf(capture.CodeBusy, "another camera of this box uses it")
+	}
+	if err := manager.Register(c, driver.Info{Label: label + path, Name: path, DeviceType: driver.Camera}); err != nil {
+		return nil, err
+	}
+	d := manager.Query(ours)[0]
+	recorder, ok := d.(driver.VideoRecorder)
+	if !ok {
+		return nil, errors.New("mediadevices does not record from it")
+	}
+	if err := d.Open(); err != nil {
+		manager.Delete(d.ID())
+		return nil, err
+	}
+	return &opened{Driver: d, recorder: recorder, camera: c}, nil
+}
+
+// start starts one of the modes that the device offers.
+func (o *opened) start(m mode) (*stream, error) {
+	registered.Lock()
+	defer registered.Unlock()
+	r, err := o.recorder.VideoRecord(prop.Media{Video: prop.Video{
+		Width: m.width, Height: m.height, FrameFormat: frame.Format(m.format.name), FrameRate: float32(m.fps),
+	}})
 	if err != nil {
-		o.done = true // it closes itself
-		return capture.Errorf(codeOf(err), "start: %w", err)
+		return nil, err
 	}
-	o.reader = r
-	return nil
+	return r.(*stream), nil
 }
 
-func (o *opened) read() (image.Image, error) {
-	img, _, err := o.reader.Read()
-	var errno unix.Errno
-	switch {
-	case err == nil:
-		return img, nil
-	case err.Error() == "read timeout" || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
-		return nil, errNoPicture
-	case errors.As(err, &errno):
-		// Whatever it is called: a device that streamed and does no more.
-		return nil, capture.Errorf(capture.CodeUnplugged, "read: %w", err)
-	}
-	return nil, fmt.Errorf("%w: %w", errDamaged, err)
-}
-
+// close closes the device, which may be used by others then.
 func (o *opened) close() error {
-	if o.done {
-		return nil
-	}
-	o.done = true
-	discovery.Lock()
-	defer discovery.Unlock()
-	if err := o.Driver.Close(); err != nil {
+	registered.Lock()
+	defer registered.Unlock()
+	driver.GetManager().Delete(o.ID())
+	err := o.Driver.Close() // for the second time where start failed, which does nothing
+	if err != nil {
 		return fmt.Errorf("close: %w", err)
 	}
 	return nil

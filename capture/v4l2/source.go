@@ -1,5 +1,10 @@
 // Package v4l2 is a camera that the kernel's Video4Linux drives: a USB camera,
-// a grabber. Its raw pictures are encoded on the box.
+// a grabber. Its raw pictures are encoded on the box; what it encodes itself
+// is passed through.
+//
+// A picture's way: [stream] takes a buffer of the driver ([node]), reads it
+// whole into a [Frame] ([format], unpack.go) and gives it back; [Source] has
+// the frame encoded, or cut into packets. Devices come and go in hotplug.go.
 package v4l2
 
 import (
@@ -11,8 +16,10 @@ import (
 	"log/slog"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
-	"time"
+	"sync"
+	"sync/atomic"
 
 	"edged/capture"
 	"edged/capture/encode"
@@ -28,25 +35,42 @@ const (
 
 const (
 	auto = "auto"
-	// maxDamaged is how many pictures in a row may be unreadable.
+	// maxDamaged is how many pictures in a row may be damaged.
 	maxDamaged = 30
+	// maxFPS is the most that is believed of a driver.
+	maxFPS = 120
 )
 
-// Source captures from one device, encodes and delivers.
+// Source captures from one device and delivers what it encodes, or encodes it.
 type Source struct {
 	encode.Control
 	device    string // a path, or "auto"
 	want      mode
 	bitrate   int
-	encoder   string // as capture.VideoConfig has it
+	use       string // as capture.VideoConfig.Encoder has it
 	layers    int
+	controls  capture.Controls
 	log       *slog.Logger
 	onPicture func(*image.YCbCr) // of tests
+
+	keyframe      atomic.Bool // asked of a camera that encodes
+	encodes       atomic.Bool // the camera does
+	absent        atomic.Bool // the last run found no device
+	lost, damaged atomic.Uint64
+	agreed        atomic.Pointer[agreed]
+}
+
+// agreed is what the device of a run does.
+type agreed struct {
+	mode  string
+	unmet []string
 }
 
 var (
 	_ capture.Source      = (*Source)(nil)
 	_ capture.LayerDemand = (*Source)(nil)
+	_ capture.Awaiter     = (*Source)(nil)
+	_ capture.Inputter    = (*Source)(nil)
 )
 
 // New makes the source of a configuration whose Source is "v4l2:auto" or
@@ -63,108 +87,216 @@ func New(cfg capture.Config, log *slog.Logger) (*Source, error) {
 			height: cmp.Or(cfg.Video.Height, DefaultHeight),
 			fps:    float64(cmp.Or(cfg.Video.FPS, DefaultFPS)),
 		},
-		bitrate: cmp.Or(cfg.Video.Bitrate, DefaultBitrate),
-		encoder: cfg.Video.Encoder,
-		layers:  cmp.Or(cfg.Video.Layers, 1),
-		log:     log,
+		bitrate:  cmp.Or(cfg.Video.Bitrate, DefaultBitrate),
+		use:      cfg.Video.Encoder,
+		layers:   cmp.Or(cfg.Video.Layers, 1),
+		controls: cfg.Controls,
+		log:      log,
 	}, nil
 }
 
-// errNoPicture is a wait for a picture that ended without one.
-var errNoPicture = errors.New("no picture yet")
+// Encoder is what encodes the picture; "camera" where the device does.
+func (s *Source) Encoder() string {
+	if s.encodes.Load() {
+		return "camera"
+	}
+	return s.Control.Encoder()
+}
+
+// Input implements [capture.Inputter].
+func (s *Source) Input() capture.Input {
+	in := capture.Input{Lost: s.lost.Load(), Damaged: s.damaged.Load()}
+	if a := s.agreed.Load(); a != nil {
+		in.Mode, in.Unmet = a.mode, slices.Clone(a.unmet)
+	}
+	return in
+}
+
+// Keyframe asks for a keyframe: of the encoder, or of the camera where that
+// encodes and knows how.
+func (s *Source) Keyframe(layer int) {
+	s.Control.Keyframe(layer)
+	s.keyframe.Store(true)
+}
 
 // errDamaged marks a picture that could not be read, after which others may.
 var errDamaged = errors.New("damaged picture")
 
-// device is an open capture device.
-type device interface {
-	modes() []mode
-	// start begins capture in one of the modes.
-	start(index int) error
-	// read blocks for at most a second: then errNoPicture. The picture is
-	// valid until the next call.
-	read() (image.Image, error)
-	close() error
-}
-
-// Run captures until ctx is done or the device fails. It ends within about a
-// second, the driver's shortest wait.
-func (s *Source) Run(ctx context.Context, sink capture.Sink) (err error) {
-	path, err := resolve(s.device)
+// Run captures until ctx is done or the device fails. It waits for nothing
+// but pictures, and no longer than ctx.
+func (s *Source) Run(ctx context.Context, sink capture.Sink) error {
+	paths, err := candidates(s.device)
+	s.absent.Store(err != nil)
 	if err != nil {
 		return fmt.Errorf("v4l2: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("v4l2: %s: %w", path, err)
+	for _, path := range paths {
+		err = s.runDevice(ctx, path, sink)
+		if err == nil || !slices.Contains(unsuitable, capture.CodeOf(err)) {
+			break
 		}
-	}()
-	dev, err := open(path)
-	if err != nil {
-		return err
 	}
-	defer func() {
-		if cerr := dev.close(); cerr != nil {
-			s.log.Warn("v4l2", "device", path, "err", cerr)
-		}
-	}()
-	return s.capture(ctx, dev, sink)
+	if err != nil {
+		return fmt.Errorf("v4l2: %w", err)
+	}
+	return nil
 }
 
-func (s *Source) capture(ctx context.Context, dev device, sink capture.Sink) error {
-	modes := dev.modes()
-	i := choose(modes, s.want)
-	if i < 0 {
-		return capture.Errorf(capture.CodeCodec, "none of its %d formats can be encoded: %s are needed", len(modes), strings.Join(formats, ", "))
+// unsuitable is why automatic choice goes on to the next device: somebody uses
+// this one, or it never was one for us.
+var unsuitable = []capture.Code{capture.CodeBusy, capture.CodeDenied, capture.CodeCodec, capture.CodeNotFound}
+
+func (s *Source) runDevice(ctx context.Context, path string, sink capture.Sink) error {
+	dev, err := open(path, s.want)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
 	}
-	m := modes[i]
-	fps := cmp.Or(m.fps, s.want.fps)
-	convert := newConverter(m.width, m.height)
-	stream, err := encode.NewStream(encode.Config{
-		Width: m.width &^ 1, Height: m.height &^ 1, FPS: max(1, int(math.Round(fps))), Bitrate: s.bitrate, Use: s.encoder,
+	defer func() {
+		if err := dev.close(); err != nil {
+			s.log.Warn("v4l2", "device", path, "err", err)
+		}
+	}()
+	stream, err := s.start(dev)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	defer context.AfterFunc(ctx, stream.interrupt)()
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watching.Go(func() { s.watch(ctx, filepath.Base(path), stream) })
+	if err := s.deliver(stream, sink); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// watch ends a stream as soon as its device is pulled out: some drivers let
+// their readers wait. udev may tell of it when the device is back already.
+func (s *Source) watch(ctx context.Context, name string, stream *stream) {
+	w, err := watch()
+	if err != nil {
+		s.log.Debug("v4l2: unplugging is noticed late", "err", err)
+		return
+	}
+	defer w.close()
+	if w.await(ctx, func(e uevent) bool { return e.kernel && e.action == "remove" && e.node == name }) == nil {
+		stream.unplugged()
+	}
+}
+
+// Await implements [capture.Awaiter]: a device that is plugged in is tried at
+// once.
+func (s *Source) Await(ctx context.Context) {
+	w, err := watch()
+	if err != nil {
+		s.log.Debug("v4l2: plugging in is noticed late", "err", err)
+		<-ctx.Done()
+		return
+	}
+	defer w.close()
+	if s.absent.Load() {
+		if _, err := candidates(s.device); err == nil {
+			return // it came before w did
+		}
+	}
+	if err := w.await(ctx, uevent.mayAppear); err != nil {
+		<-ctx.Done()
+	}
+}
+
+// start chooses a mode and starts the device in it.
+func (s *Source) start(dev *opened) (*stream, error) {
+	m, err := s.choose(dev.camera.offers)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := dev.start(m)
+	if err != nil {
+		return nil, err
+	}
+	unmet := applyControls(stream.node, s.controls) // not before the device is ours
+	if len(unmet) > 0 {
+		s.log.Warn("v4l2: settings that this camera does not have or take", "unmet", strings.Join(unmet, "; "))
+	}
+	s.agreed.Store(&agreed{stream.picture.String(), unmet})
+	s.log.Info("v4l2 capture", "mode", stream.picture.String())
+	return stream, nil
+}
+
+// choose takes what costs least of what can be encoded here or passed through.
+// Several layers are made of raw pictures, unless the camera has none; where
+// there is no encoder, pictures must be encoded already.
+func (s *Source) choose(modes []mode) (mode, error) {
+	raw := func(f *format) bool { return f.codec == "" }
+	encoded := func(f *format) bool { return f.codec != "" }
+	prefer := func(*format) bool { return true }
+	switch {
+	case encode.Name == "":
+		prefer = encoded
+	case s.layers > 1:
+		prefer = raw
+	}
+	i := choose(modes, s.want, prefer)
+	if i < 0 {
+		i = choose(modes, s.want, func(*format) bool { return true })
+	}
+	if i < 0 {
+		return mode{}, capture.Errorf(capture.CodeCodec, "none of its formats can be used: H.264, H.265, I420, NV12, NV21, YUYV, UYVY or MJPEG is needed")
+	}
+	return modes[i], nil
+}
+
+// deliver hands on pictures until the stream fails or is interrupted.
+func (s *Source) deliver(in *stream, sink capture.Sink) error {
+	s.encodes.Store(in.picture.format.codec != "")
+	if s.encodes.Load() {
+		return s.passThrough(in, sink)
+	}
+	p := in.picture
+	fps := min(max(1, math.Round(cmp.Or(p.fps, s.want.fps))), maxFPS) // drivers say anything
+	out, err := encode.NewStream(encode.Config{
+		Width: p.width &^ 1, Height: p.height &^ 1, FPS: int(fps), Bitrate: s.bitrate, Use: s.use,
 	}, s.layers, sink, &s.Control)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if err := stream.Close(); err != nil {
+		if err := out.Close(); err != nil {
 			s.log.Warn("v4l2", "err", err)
 		}
 	}()
-	if err := dev.start(i); err != nil {
-		return err
-	}
-	s.log.Info("v4l2 capture", "mode", m.String())
-	return s.loop(ctx, dev, convert, stream)
+	return s.each(in, func(f *Frame, _ bool) error {
+		if s.onPicture != nil {
+			s.onPicture(&f.YCbCr)
+		}
+		return out.Deliver(&f.YCbCr, f.Captured)
+	})
 }
 
-func (s *Source) loop(ctx context.Context, dev device, convert *converter, stream *encode.Stream) error {
+// each reads pictures and counts those that did not come, and those that were
+// damaged by the word of the driver or of use. missing tells use that there
+// were such before.
+func (s *Source) each(in *stream, use func(f *Frame, missing bool) error) error {
 	damaged := 0
-	for ctx.Err() == nil {
-		img, err := dev.read()
-		captured := time.Now() // the driver below does not tell
+	for {
+		img, _, err := in.Read()
+		if err == nil {
+			f := img.(*Frame)
+			s.lost.Add(uint64(f.Lost))
+			err = use(f, f.Lost > 0 || damaged > 0)
+		}
 		switch {
-		case errors.Is(err, errNoPicture):
-			continue // whether that is too long is the supervisor's to say
-		case errors.Is(err, errDamaged):
+		case err == nil:
+			damaged = 0
+		case !errors.Is(err, errDamaged):
+			return err
+		default:
+			s.damaged.Add(1)
 			if damaged++; damaged >= maxDamaged {
-				return capture.Errorf(capture.CodeProtocol, "%d unreadable pictures in a row: %w", damaged, err)
+				return capture.Errorf(capture.CodeProtocol, "%d in a row: %w", damaged, err)
 			}
-			continue
-		case err != nil:
-			return err
-		}
-		damaged = 0
-		yuv, err := convert.convert(img)
-		if err != nil {
-			return capture.Errorf(capture.CodeProtocol, "%w", err)
-		}
-		if s.onPicture != nil {
-			s.onPicture(yuv)
-		}
-		if err := stream.Deliver(yuv, captured); err != nil {
-			return err
 		}
 	}
-	return nil
 }

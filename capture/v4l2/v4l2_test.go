@@ -1,7 +1,6 @@
 package v4l2
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"image"
@@ -12,9 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"testing"
-	"unsafe"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -83,12 +80,15 @@ func TestDevices(t *testing.T) {
 		"class/vbi0/name":       "teletext\n",
 		"udev/c81:0":            "N:video0\nE:ID_V4L_VERSION=2\nE:ID_V4L_CAPABILITIES=:capture:\n",
 		"udev/c81:1":            "E:ID_V4L_CAPABILITIES=:\n",
-	}, map[string]string{"dev/v4l/by-id/usb-HD_Webcam-video-index0": "../../video0"})
+	}, map[string]string{
+		"dev/v4l/by-id/usb-HD_Webcam-video-index0":                  "../../video0",
+		"dev/v4l/by-path/pci-0000:00:14.0-usb-0:3:1.0-video-index0": "../../video2",
+	})
 	var asked []string
 	s := system{class: root + "/class", dev: root + "/dev", udev: root + "/udev", ask: func(path string) (bool, error) {
 		asked = append(asked, filepath.Base(path))
 		switch filepath.Base(path) {
-		case "video2":
+		case "video0", "video2":
 			return true, nil
 		case "video3":
 			return false, unix.EACCES
@@ -99,19 +99,19 @@ func TestDevices(t *testing.T) {
 	}}
 	got, err := s.devices()
 	want := []Device{
-		{"HD Webcam: HD Webcam", root + "/dev/video0", root + "/dev/v4l/by-id/usb-HD_Webcam-video-index0"},
-		{"grabber", root + "/dev/video2", ""},
-		{"locked", root + "/dev/video3", ""},
+		{"HD Webcam: HD Webcam", root + "/dev/video0", root + "/dev/v4l/by-id/usb-HD_Webcam-video-index0", ""},
+		{"grabber", root + "/dev/video2", "", root + "/dev/v4l/by-path/pci-0000:00:14.0-usb-0:3:1.0-video-index0"},
+		{"locked", root + "/dev/video3", "", ""},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, a := range asked {
-		if a == "video0" || a == "video1" {
-			t.Errorf("%s was opened, though udev knows it", a)
+		if a == "video1" {
+			t.Errorf("%s was opened, though udev knows that it is none", a)
 		}
 	}
-	if len(asked) != 4 {
+	if len(asked) != 5 {
 		t.Errorf("asked %v", asked)
 	}
 	s.class = root + "/none"
@@ -121,9 +121,6 @@ func TestDevices(t *testing.T) {
 }
 
 func TestAskNode(t *testing.T) {
-	if n := unsafe.Sizeof(capability{}); n != 104 {
-		t.Errorf("struct v4l2_capability has %d bytes", n)
-	}
 	var errno unix.Errno // ENOTTY from a kernel, ENOSYS from user-mode emulation
 	if _, err := askNode("/dev/null"); !errors.As(err, &errno) || errno == unix.ENOENT {
 		t.Errorf("/dev/null: %v", err)
@@ -136,17 +133,26 @@ func TestAskNode(t *testing.T) {
 func TestCapability(t *testing.T) {
 	for name, tt := range map[string]struct {
 		c    capability
-		want bool
+		want uint32
 	}{
-		"camera":            {capability{caps: 0x84a00001, deviceCaps: 0x04200001}, true},
-		"its metadata":      {capability{caps: 0x84a00001, deviceCaps: 0x04a00000}, false},
-		"old driver":        {capability{caps: 0x04000001}, true},
-		"read() only":       {capability{caps: 0x01000001}, false},
-		"encoder":           {capability{caps: 0x84204000, deviceCaps: 0x04204000}, false},
-		"encoder that lies": {capability{caps: 0x04008001}, false},
+		"camera":            {capability{caps: 0x84a00001, deviceCaps: 0x04200001}, typeCapture},
+		"its metadata":      {capability{caps: 0x84a00001, deviceCaps: 0x04a00000}, 0},
+		"multi-planar":      {capability{caps: 0x84201000, deviceCaps: 0x04201000}, typeCaptureMplane},
+		"output":            {capability{caps: 0x84200002, deviceCaps: 0x04200002}, 0},
+		"old driver":        {capability{caps: 0x04000001}, typeCapture},
+		"read() only":       {capability{caps: 0x01000001}, 0},
+		"encoder":           {capability{caps: 0x84204000, deviceCaps: 0x04204000}, 0},
+		"encoder that lies": {capability{caps: 0x04008001}, 0},
 	} {
-		if got := tt.c.captures(); got != tt.want {
+		if got, ok := tt.c.queue(); got != tt.want || ok != (tt.want != 0) {
 			t.Errorf("%s: %v", name, got)
+		}
+	}
+	isp := capability{}
+	copy(isp.driver[:], "bcm2835-isp")
+	for name, c := range map[string]capability{"a signal processor": isp, "a bare sensor": {deviceCaps: capIOMC}} {
+		if !c.inPipeline() {
+			t.Errorf("%s alone is taken for a camera", name)
 		}
 	}
 }
@@ -157,7 +163,6 @@ func TestCodeOf(t *testing.T) {
 		want capture.Code
 	}{
 		{unix.EBUSY, capture.CodeBusy},
-		{errors.New("Failed to map request buffers: device or resource busy"), capture.CodeBusy},
 		{&fs.PathError{Op: "open", Path: "/dev/video0", Err: unix.EACCES}, capture.CodeDenied},
 		{unix.ENOENT, capture.CodeNotFound},
 		{fmt.Errorf("read: %w", unix.ENODEV), capture.CodeUnplugged},
@@ -170,45 +175,64 @@ func TestCodeOf(t *testing.T) {
 }
 
 func TestRunWithoutDevice(t *testing.T) {
-	for _, path := range []string{"/dev/video-none", "/dev/null"} {
+	for path, want := range map[string]capture.Code{"/dev/video-none": capture.CodeNotFound, "/dev/null": capture.CodeProtocol} {
 		s, err := New(capture.Config{Source: "v4l2:" + path}, quiet)
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = s.Run(t.Context(), &sink{})
-		want := capture.CodeNotFound
-		if path == "/dev/null" {
-			want = capture.CodeProtocol // ENOTTY
-			if encode.Name == "" {
-				want = capture.CodeEncoder
-			}
-		}
-		if capture.CodeOf(err) != want {
+		if err = s.Run(t.Context(), &sink{}); capture.CodeOf(err) != want {
 			t.Errorf("%s: %s: %v", path, capture.CodeOf(err), err)
 		}
 	}
 }
 
+func named(name string) *format {
+	for i := range formats {
+		if formats[i].name == name {
+			return &formats[i]
+		}
+	}
+	return nil
+}
+
 func TestChoose(t *testing.T) {
 	want := mode{width: 1280, height: 720, fps: 30}
+	m := func(format string, width, height int, fps float64) mode {
+		return mode{named(format), width, height, fps}
+	}
 	for _, tt := range []struct {
 		name  string
 		modes []mode
 		want  int
 	}{
 		{"nothing", nil, -1},
-		{"nothing that can be used", []mode{{"Z16", 1280, 720, 30}}, -1},
-		{"exact", []mode{{"YUYV", 640, 480, 30}, {"YUYV", 1280, 720, 30}}, 1},
-		{"USB 2: the full rate is worth the decoder", []mode{{"YUYV", 1280, 720, 10}, {"MJPEG", 1280, 720, 30}}, 1},
-		{"cheapest of equals", []mode{{"MJPEG", 1280, 720, 30}, {"YUYV", 1280, 720, 30}, {"NV12", 1280, 720, 30}}, 2},
-		{"NTSC is as good", []mode{{"MJPEG", 1280, 720, 30}, {"YUYV", 1280, 720, 29.97}}, 1},
-		{"nearest size", []mode{{"YUYV", 1920, 1080, 30}, {"YUYV", 1024, 768, 30}}, 1},
-		{"no faster than needed", []mode{{"YUYV", 1280, 720, 60}, {"YUYV", 1280, 720, 30}}, 1},
-		{"rate unknown", []mode{{"YUYV", 1280, 720, 0}}, 0},
+		{"exact", []mode{m("YUYV", 640, 480, 30), m("YUYV", 1280, 720, 30)}, 1},
+		{"USB 2: the full rate is worth the decoder", []mode{m("YUYV", 1280, 720, 10), m("MJPEG", 1280, 720, 30)}, 1},
+		{"cheapest of equals", []mode{m("MJPEG", 1280, 720, 30), m("YUYV", 1280, 720, 30), m("NV12", 1280, 720, 30)}, 2},
+		{"a camera that encodes", []mode{m("NV12", 1280, 720, 30), m("H264", 1280, 720, 30)}, 1},
+		{"what few decode", []mode{m("H265", 1280, 720, 30), m("MJPEG", 640, 480, 30)}, 1},
+		{"what few decode, alone", []mode{m("H265", 1280, 720, 30)}, 0},
+		{"NTSC is as good", []mode{m("MJPEG", 1280, 720, 30), m("YUYV", 1280, 720, 29.97)}, 1},
+		{"nearest size", []mode{m("YUYV", 1920, 1080, 30), m("YUYV", 1024, 768, 30)}, 1},
+		{"no faster than needed", []mode{m("YUYV", 1280, 720, 60), m("YUYV", 1280, 720, 30)}, 1},
+		{"rate unknown", []mode{m("YUYV", 1280, 720, 0)}, 0},
+		{"sizes of no camera", []mode{m("YUYV", 1<<20, 720, 0), m("YUYV", 8, 720, 0)}, -1},
 	} {
-		if got := choose(tt.modes, want); got != tt.want {
+		if got := choose(tt.modes, want, func(*format) bool { return true }); got != tt.want {
 			t.Errorf("%s: %d", tt.name, got)
 		}
+	}
+	for layers, want := range map[int]string{1: "H264", 2: "YUYV"} {
+		both := []mode{m("H264", 1280, 720, 30), m("YUYV", 1280, 720, 10)}
+		if encode.Name == "" {
+			want = "H264"
+		}
+		if got, err := newSource(capture.VideoConfig{Layers: layers}).choose(both); err != nil || got.format.name != want {
+			t.Errorf("%d layers of %v, %v", layers, got, err)
+		}
+	}
+	if _, err := newSource(capture.VideoConfig{}).choose(nil); capture.CodeOf(err) != capture.CodeCodec {
+		t.Error(err)
 	}
 }
 
@@ -275,112 +299,6 @@ func TestConvertAllocates(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
-
-// scripted is a device as it misbehaves. What one delivers is in TestDevice.
-type scripted struct {
-	offers []mode
-	starts error
-	reads  []any // an image or an error each; the last for ever
-	closed int
-}
-
-func (s *scripted) modes() []mode   { return s.offers }
-func (s *scripted) start(int) error { return s.starts }
-func (s *scripted) close() error    { s.closed++; return nil }
-func (s *scripted) read() (image.Image, error) {
-	r := s.reads[0]
-	if len(s.reads) > 1 {
-		s.reads = s.reads[1:]
-	}
-	if err, ok := r.(error); ok {
-		return nil, err
-	}
-	return r.(image.Image), nil
-}
-
-func TestCaptureFails(t *testing.T) {
-	if encode.Name == "" {
-		t.Skip("this build has no encoder")
-	}
-	yuyv := []mode{{"YUYV", 64, 48, 30}}
-	good := image.NewYCbCr(image.Rect(0, 0, 64, 48), image.YCbCrSubsampleRatio422)
-	gone := capture.Errorf(capture.CodeUnplugged, "read: %w", unix.ENODEV)
-	for _, tt := range []struct {
-		name   string
-		dev    scripted
-		want   capture.Code
-		frames int
-	}{
-		{"no format", scripted{offers: []mode{{"Z16", 64, 48, 30}}}, capture.CodeCodec, 0},
-		{"busy", scripted{offers: yuyv, starts: capture.Errorf(capture.CodeBusy, "busy")}, capture.CodeBusy, 0},
-		{"unplugged", scripted{offers: yuyv, reads: []any{good, good, errNoPicture, good, gone}}, capture.CodeUnplugged, 3},
-		{"damaged now and then", scripted{offers: yuyv, reads: []any{good, errDamaged, good, gone}}, capture.CodeUnplugged, 2},
-		{"damaged for good", scripted{offers: yuyv, reads: []any{good, errDamaged}}, capture.CodeProtocol, 1},
-		{"another size", scripted{offers: yuyv, reads: []any{image.NewGray(image.Rect(0, 0, 32, 32))}}, capture.CodeProtocol, 0},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			s, err := New(capture.Config{Source: "v4l2:auto"}, quiet)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out := &sink{}
-			if err := s.capture(t.Context(), &tt.dev, out); capture.CodeOf(err) != tt.want {
-				t.Errorf("%v", err)
-			}
-			if len(out.frames) != tt.frames {
-				t.Errorf("%d frames", len(out.frames))
-			}
-		})
-	}
-}
-
-func TestCaptureStops(t *testing.T) {
-	if encode.Name == "" {
-		t.Skip("this build has no encoder")
-	}
-	s, _ := New(capture.Config{Source: "v4l2:auto"}, quiet)
-	ctx, cancel := context.WithCancel(t.Context())
-	out := &sink{stop: cancel, enough: 3}
-	s.Keyframe(0)
-	dev := &scripted{offers: []mode{{"MJPEG", 64, 48, 30}}, reads: []any{image.NewYCbCr(image.Rect(0, 0, 64, 48), image.YCbCrSubsampleRatio420)}}
-	if err := s.capture(ctx, dev, out); err != nil || len(out.frames) != 3 {
-		t.Errorf("%d frames, %v", len(out.frames), err)
-	}
-}
-
-// The device, not the configuration, has the last word on the size: what is
-// too small for the layers asked for has fewer, and says so.
-func TestCaptureLayers(t *testing.T) {
-	if encode.Name == "" {
-		t.Skip("this build has no encoder")
-	}
-	for _, tt := range []struct {
-		width, height, layers int
-		failed                []int
-	}{{320, 240, 2, nil}, {130, 98, 2, []int{2}}} {
-		s, _ := New(capture.Config{Source: "v4l2:auto", Video: capture.VideoConfig{Layers: tt.layers + len(tt.failed)}}, quiet)
-		ctx, cancel := context.WithCancel(t.Context())
-		out := &layerSink{sink: sink{stop: cancel, enough: 3 * tt.layers}}
-		picture := image.NewYCbCr(image.Rect(0, 0, tt.width, tt.height), image.YCbCrSubsampleRatio422)
-		dev := &scripted{offers: []mode{{"YUYV", tt.width, tt.height, 30}}, reads: []any{picture}}
-		if err := s.capture(ctx, dev, out); err != nil || len(out.frames) != 3*tt.layers {
-			t.Errorf("%d frames, %v", len(out.frames), err)
-		}
-		if len(out.tracks) != tt.layers || out.tracks[1].Layer != 1 || out.tracks[1].Width != tt.width/2&^1 || out.tracks[1].Height != tt.height/2&^1 {
-			t.Errorf("tracks %+v", out.tracks)
-		}
-		if !slices.Equal(out.failed, tt.failed) {
-			t.Errorf("%v failed, want %v", out.failed, tt.failed)
-		}
-	}
-}
-
-type layerSink struct {
-	sink
-	failed []int
-}
-
-func (s *layerSink) LayerFailed(layer int, _ error) { s.failed = append(s.failed, layer) }
 
 func BenchmarkConvert422(b *testing.B) {
 	src := image.NewYCbCr(image.Rect(0, 0, 1280, 720), image.YCbCrSubsampleRatio422)
