@@ -1,6 +1,6 @@
 # What a person or a build server runs. `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help build run test check fuzz bench bench-crypto dist notices vuln lab-browser lab-rtsp lab-mqtt lab-turn lab-guest lab-dist lab-soak lab-soak-race lab-lossy clean
+.PHONY: help build run test check fuzz bench bench-crypto dist notices vuln lab-browser lab-rtsp lab-mqtt lab-turn lab-guest lab-arm64 lab-dist lab-soak lab-soak-race lab-lossy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,8 +49,12 @@ lab-mqtt: ## laboratory: Mosquitto as the broker
 lab-turn: ## laboratory: coturn's clients against the TURN server
 	go test -count=1 -v ./internal/lab/turn/...
 
-lab-guest: ## laboratory: a QEMU guest with a V4L2 camera and a sound card
+lab-guest: ## laboratory: a QEMU guest with V4L2 cameras and a sound card
 	go test -count=1 -v ./internal/lab/guest/...
+
+lab-arm64: ## laboratory: the same cameras in an arm64 guest
+	scripts/setup arm64
+	EDGED_LAB_ARM64=1 go test -count=1 -timeout 20m -v -run ARM64 ./internal/lab/guest/...
 
 lab-soak: build ## laboratory: 200 viewers for ten minutes, nobody misses a frame, memory is flat (SOAK='-n 50 -for 1m' for less)
 	go run ./scripts/bench/soak $(SOAK)

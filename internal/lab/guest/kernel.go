@@ -9,10 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -27,28 +27,21 @@ type kernel struct {
 // depend on live.
 var moduleFolders = []string{"drivers/media/", "drivers/virtio/", "fs/9p/", "fs/fscache/", "fs/netfs/", "net/9p/", "drivers/base/", "lib/", "sound/"}
 
-var imageName = regexp.MustCompile(`linux-image-\S+-amd64`)
-
-// download fetches the kernel package that linux-image-amd64 stands for.
-func download(ctx context.Context, dir string) (deb string, err error) {
-	out, err := exec.CommandContext(ctx, "apt-cache", "depends", "linux-image-amd64").Output()
+// fetchKernel downloads the newest kernel package and takes out of it what
+// guests need. release is what the kernel calls itself.
+func fetchKernel(ctx context.Context, d debian, dir string) (k *kernel, release string, err error) {
+	name, err := d.stands(ctx, "linux-image-"+d.arch)
 	if err != nil {
-		return "", fmt.Errorf("apt-cache: %w", err)
+		return nil, "", err
 	}
-	name := imageName.FindString(strings.TrimPrefix(string(out), "linux-image-amd64"))
-	if name == "" {
-		return "", errors.New("linux-image-amd64 names no kernel package: apt-get update has not been run")
+	deb, err := d.fetch(ctx, dir, name)
+	if err != nil {
+		return nil, "", err
 	}
-	cmd := exec.CommandContext(ctx, "apt-get", "download", "-q", name)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("apt-get download %s: %w: %s", name, err, out)
+	if k, err = unpack(ctx, deb); err != nil {
+		return nil, "", fmt.Errorf("%s: %w", filepath.Base(deb), err)
 	}
-	debs, err := filepath.Glob(filepath.Join(dir, name+"_*.deb"))
-	if err != nil || len(debs) == 0 {
-		return "", fmt.Errorf("apt-get download %s: no package came, %w", name, err)
-	}
-	return debs[len(debs)-1], nil
+	return k, strings.TrimPrefix(name, "linux-image-"), os.Remove(deb)
 }
 
 // unpack takes the kernel and the modules of moduleFolders out of a package.
