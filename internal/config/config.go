@@ -115,6 +115,7 @@ type raw struct {
 			Enabled           bool
 			Threshold, Blocks int
 		}
+		Controls controls
 	}
 	HTTP struct {
 		Listen string
@@ -305,6 +306,7 @@ func (r *raw) typed() Config {
 			Video:          capture.VideoConfig(cam.Video), RPiCam: capture.RPiCamConfig(cam.RPiCam), Audio: capture.AudioConfig(cam.Audio),
 			Placeholder: capture.PlaceholderConfig{Disabled: !cam.Placeholder.Enabled, After: after},
 			Motion:      capture.MotionConfig(cam.Motion),
+			Controls:    cam.Controls.typed(),
 		})
 	}
 	if len(r.WebRTC.STUN) > 0 {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"math"
+	"strings"
 	"time"
 
 	"edged/capture"
@@ -138,6 +139,29 @@ var camera = &node{kind: mapping, doc: "One camera.", keys: []field{
 		{"threshold", &node{kind: whole, def: int64(motion.DefaultThreshold), min: 4, max: 255, doc: "By how many of 255 steps of brightness a place must differ from a moment ago."}},
 		{"blocks", &node{kind: whole, def: int64(motion.DefaultBlocks), min: 1, max: motion.Columns * motion.Rows, doc: "How many of the 16 × 9 blocks of the picture must have changed."}},
 	}}},
+	{"controls", &node{kind: mapping, doc: "Settings of a V4L2 camera, which others ignore, in its own units but for those that say theirs. What is absent is left as it is; what the camera does not have or take, its state tells.", keys: []field{
+		{"exposure", &node{kind: whole, min: 1, max: 100_000_000, doc: "Microseconds; switches exposure_auto off."}},
+		{"exposure_auto", ownSetting("Whether the camera chooses the exposure.")},
+		{"gain", own("Switches gain_auto off.")},
+		{"gain_auto", ownSetting("Whether the camera chooses the gain.")},
+		{"white_balance", &node{kind: whole, min: 1000, max: 20_000, doc: "Kelvin; switches white_balance_auto off."}},
+		{"white_balance_auto", ownSetting("Whether the camera chooses the white balance.")},
+		{"focus", own("Switches focus_auto off.")},
+		{"focus_auto", ownSetting("Whether the camera focuses.")},
+		{"power_line", &node{kind: text, min: 1, max: 8, enum: powerLines, doc: "Of the light, against flicker."}},
+		{"brightness", own("")},
+		{"contrast", own("")},
+		{"saturation", own("")},
+		{"hue", own("")},
+		{"gamma", own("")},
+		{"sharpness", own("")},
+		{"backlight", own("Compensation of light from behind.")},
+		{"zoom", own("")},
+		{"pan", own("Seconds of arc.")},
+		{"tilt", own("Seconds of arc.")},
+		{"flip_horizontal", ownSetting("Whether the picture is mirrored.")},
+		{"flip_vertical", ownSetting("Whether the picture stands on its head.")},
+	}}},
 }}
 
 var relay = &node{kind: mapping, doc: "One TURN server.", keys: []field{
@@ -176,6 +200,14 @@ func file(doc string) *node {
 func flag(def bool, doc string) *node {
 	return &node{kind: truth, def: def, doc: doc}
 }
+
+// own is a number in a camera's own units, which may be absent.
+func own(doc string) *node {
+	return &node{kind: whole, min: math.MinInt32, max: math.MaxInt32, doc: strings.TrimSpace("In the camera's own units. " + doc)}
+}
+
+// ownSetting is a truth that may be absent.
+func ownSetting(doc string) *node { return &node{kind: truth, doc: doc} }
 
 func secret(doc string) *node {
 	return &node{kind: text, def: "", max: 256, secret: true, doc: doc + " Never shown."}
