@@ -35,6 +35,7 @@ func full() Snapshot {
 				Bitrate:   []float64{2.5e6, 3e5, 32000},
 				Restarts:  map[capture.Code]uint64{capture.CodeStalled: 2, capture.CodeRefused: 1},
 				Keyframes: 7,
+				Input:     capture.Input{Mode: "YUYV 640 × 480", Lost: 5, Damaged: 1},
 			},
 			{ID: "gate", Phase: capture.Offline, Tracks: []capture.Track{{Kind: capture.Video}}}, // no frame yet
 		},

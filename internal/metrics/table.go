@@ -63,6 +63,10 @@ var table = []row{
 				}
 			}
 		}},
+	{name: "camera_input_lost_total", kind: counter, labels: []string{"camera"}, help: "Pictures that a V4L2 camera counted and that did not come.",
+		read: func(s *Snapshot, e emit) { eachInput(s, e, func(in *capture.Input) uint64 { return in.Lost }) }},
+	{name: "camera_input_damaged_total", kind: counter, labels: []string{"camera"}, help: "Pictures of a V4L2 camera that came damaged, and were left out.",
+		read: func(s *Snapshot, e emit) { eachInput(s, e, func(in *capture.Input) uint64 { return in.Damaged }) }},
 	{name: "camera_keyframe_requests_total", kind: counter, labels: []string{"camera"}, help: "Keyframes asked of the camera.",
 		read: func(s *Snapshot, e emit) {
 			for _, c := range s.Cameras {
@@ -192,6 +196,15 @@ func pairs(m map[string]uint64, e emit) {
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		first, second, _ := strings.Cut(k, "\x00")
 		e(float64(m[k]), first, second)
+	}
+}
+
+// eachInput emits a value of each camera that is a device.
+func eachInput(s *Snapshot, e emit, value func(*capture.Input) uint64) {
+	for i := range s.Cameras {
+		if in := &s.Cameras[i].Input; in.Mode != "" {
+			e(float64(value(in)), s.Cameras[i].ID)
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ type Camera struct {
 	LastError *CameraError            `json:"last_error,omitempty"` // why it is not live
 	Faults    []LayerError            `json:"faults,omitempty"`     // layers in trouble while it is live
 	Encoder   string                  `json:"encoder,omitempty"`
+	Input     *Input                  `json:"input,omitempty"` // of a camera that is a device of the box
 	Codec     capture.Codec           `json:"codec,omitempty"` // of the best layer
 	Width     int                     `json:"width,omitempty"`
 	Height    int                     `json:"height,omitempty"`
@@ -54,6 +55,14 @@ type Motion struct {
 	Reason string     `json:"reason,omitempty"` // why nothing
 	Active bool       `json:"active"`
 	Since  *time.Time `json:"since,omitempty"` // when active changed last
+}
+
+// Input is what a device delivers.
+type Input struct {
+	Mode    string   `json:"mode"`    // for people: "YUYV 1280 × 720 at 30/s"
+	Lost    uint64   `json:"lost"`    // pictures that it counted and that did not come
+	Damaged uint64   `json:"damaged"` // pictures that came damaged
+	Unmet   []string `json:"unmet,omitempty"`
 }
 
 // CameraError is why a camera is not live.
@@ -89,6 +98,9 @@ func Describe(st capture.State, stream *forward.Stream) Camera {
 	c := Camera{
 		ID: st.ID, Kind: st.Kind, State: st.Phase, Since: st.Since.UTC(), Encoder: st.Encoder,
 		Layers: []Layer{}, Restarts: st.Restarts, Keyframes: st.Keyframes, Placeholder: st.Placeholder,
+	}
+	if in := st.Input; in.Mode != "" {
+		c.Input = &Input{in.Mode, in.Lost, in.Damaged, in.Unmet}
 	}
 	if st.Code != "" {
 		c.LastError = &CameraError{st.Code, st.Reason}
@@ -154,6 +166,9 @@ func sameState(a, b Camera) bool {
 // still is the camera without its moving figures.
 func (c Camera) still() Camera {
 	c.FPS, c.Bitrate, c.Viewers, c.LastFrame, c.Restarts, c.Keyframes = 0, 0, 0, nil, nil, 0
+	if c.Input != nil {
+		c.Input = &Input{Mode: c.Input.Mode, Unmet: c.Input.Unmet}
+	}
 	layers := make([]Layer, len(c.Layers))
 	for i, l := range c.Layers {
 		layers[i] = l.still()
