@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -11,8 +10,6 @@ import (
 	"os"
 	"sync"
 
-	"edged/capture"
-	"edged/capture/v4l2"
 	"edged/internal/box"
 	"edged/internal/config"
 	"edged/internal/web"
@@ -21,6 +18,9 @@ import (
 
 // maxConfig bounds a configuration file in bytes.
 const maxConfig = 96 << 10
+
+// sourceDefault is where a configuration comes from that nobody gave.
+const sourceDefault = "default"
 
 // live is the running configuration: what it is, where it came from, and how
 // it is replaced. It is the web server's ConfigStore.
@@ -89,9 +89,9 @@ func loadConfig(given *givenConfig, store *storage.Store, log *slog.Logger) (con
 			return cfg, d, nil
 		}
 	}
-	doc := defaultDocument(log)
+	doc := defaultDocument(nil, devices(log))
 	cfg, err := config.Parse(doc)
-	return cfg, storage.Document{Bytes: doc, Source: "default"}, err
+	return cfg, storage.Document{Bytes: doc, Source: sourceDefault}, err
 }
 
 // newestValid finds the newest stored configuration that this version takes.
@@ -127,19 +127,6 @@ func appliedBefore(store *storage.Store, doc []byte, last storage.Document) bool
 		}
 	}
 	return false
-}
-
-// defaultDocument is the test pattern and every capture device found.
-func defaultDocument(log *slog.Logger) []byte {
-	devices, err := v4l2.Devices()
-	if err != nil {
-		log.Warn("capture devices", "err", err)
-	}
-	var found []capture.Config
-	for i, d := range devices {
-		found = append(found, capture.Config{ID: fmt.Sprintf("camera-%d", i+1), Source: "v4l2:" + cmp.Or(d.ByID, d.Path)})
-	}
-	return config.DefaultDocument(found...)
 }
 
 // current is the running configuration.

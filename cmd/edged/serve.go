@@ -171,6 +171,7 @@ func (g *gateway) run(ctx context.Context, cfg config.Config, stdout io.Writer) 
 		group.Go(func() error { return g.afterSFU(ctx, g.relay.Run) })
 	}
 	group.Go(func() error { return g.cameras.Run(ctx) })
+	group.Go(func() error { return g.live.plugIn(ctx) })
 	group.Go(func() error { return signaling.Announce(ctx, g.cameras, g.log) })
 	group.Go(func() error { return g.uplink.Run(ctx) })
 	group.Go(func() error { return g.afterSFU(ctx, g.web.Run) })
