@@ -78,11 +78,11 @@ func TestUnpack(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					c := newConverter(size.X, size.Y)
-					f.unpack(c.out, src)
-					for y := range c.out.Rect.Dy() {
-						for x := range c.out.Rect.Dx() {
-							if got, want := c.out.YCbCrAt(x, y), at(x, y); got != want {
+					c := newOut(size.X, size.Y)
+					f.unpack(c, src)
+					for y := range c.Rect.Dy() {
+						for x := range c.Rect.Dx() {
+							if got, want := c.YCbCrAt(x, y), at(x, y); got != want {
 								t.Fatalf("pixel %d,%d is %v, want %v", x, y, got, want)
 							}
 						}
@@ -115,7 +115,7 @@ func FuzzLocate(f *testing.F) {
 		piece := make([]byte, size)
 		src, err := format.locate([][]byte{piece, piece, piece}, []int{stride, stride2, stride2}, w, h)
 		if err == nil {
-			format.unpack(newConverter(w, h).out, src)
+			format.unpack(newOut(w, h), src)
 		}
 	})
 }

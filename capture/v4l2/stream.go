@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"edged/capture"
+	"edged/capture/jpeg"
 )
 
 // How many buffers a driver fills in turn: one is read, one is filled, the
@@ -48,10 +49,11 @@ type stream struct {
 	pieces  [][]byte
 	event   event
 	clock   clock
-	counted bool   // next is known
-	next    uint32 // sequence number
-	missed  int    // pictures, since the last one that could be read
-	convert *converter
+	counted bool          // next is known
+	next    uint32        // sequence number
+	missed  int           // pictures, since the last one that could be read
+	out     *image.YCbCr  // 4:2:0 of even size, of raw pictures
+	jpeg    *jpeg.Decoder // of MJPEG
 	frame   Frame
 }
 
@@ -71,8 +73,13 @@ func startStream(n node, typ uint32, m mode) (_ *stream, err error) {
 		return nil, err
 	}
 	s.picture.fps = setRate(n, typ, m.fps)
-	if s.picture.format.codec == "" {
-		s.convert = newConverter(s.picture.width, s.picture.height)
+	switch f := s.picture.format; {
+	case f.jpeg:
+		if s.jpeg, err = jpeg.New(s.picture.width, s.picture.height); err != nil {
+			return nil, capture.Errorf(capture.CodeCodec, "%w", err)
+		}
+	case f.codec == "":
+		s.out = newOut(s.picture.width, s.picture.height)
 	}
 	s.pinned.Pin(&s.planes[0])
 	defer func() {
@@ -92,6 +99,11 @@ func startStream(n node, typ uint32, m mode) (_ *stream, err error) {
 		return nil, fmt.Errorf("start: %w", err)
 	}
 	return s, nil
+}
+
+// newOut makes the memory for pictures of width × height as they are encoded.
+func newOut(width, height int) *image.YCbCr {
+	return image.NewYCbCr(image.Rect(0, 0, width&^1, height&^1), image.YCbCrSubsampleRatio420)
 }
 
 // allocate asks for buffers and maps them.
@@ -227,22 +239,18 @@ func (s *stream) unpack(index uint32) error {
 	case f.codec != "":
 		s.frame.Unit = append(s.frame.Unit[:0], s.pieces[0]...)
 	case f.jpeg:
-		img, err := decodeJPEG(s.pieces[0], s.picture.width, s.picture.height)
+		img, err := s.jpeg.Decode(s.pieces[0])
 		if err != nil {
 			return fmt.Errorf("%w: %w", errDamaged, err)
 		}
-		yuv, err := s.convert.convert(img)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errDamaged, err)
-		}
-		s.frame.YCbCr = *yuv
+		s.frame.YCbCr = *img
 	default:
 		src, err := f.locate(s.pieces, s.picture.strides, s.picture.width, s.picture.height)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errDamaged, err)
 		}
-		f.unpack(s.convert.out, src)
-		s.frame.YCbCr = *s.convert.out
+		f.unpack(s.out, src)
+		s.frame.YCbCr = *s.out
 	}
 	return nil
 }
@@ -269,6 +277,9 @@ func (s *stream) release() error {
 		}
 	}
 	s.memory = nil
+	if s.jpeg != nil {
+		s.jpeg.Close()
+	}
 	s.pinned.Unpin()
 	return errors.Join(errs...)
 }

@@ -3,11 +3,8 @@ package v4l2
 import (
 	"errors"
 	"fmt"
-	"image"
-	"image/color"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -233,78 +230,5 @@ func TestChoose(t *testing.T) {
 	}
 	if _, err := newSource(capture.VideoConfig{}).choose(nil); capture.CodeOf(err) != capture.CodeCodec {
 		t.Error(err)
-	}
-}
-
-var ratios = []image.YCbCrSubsampleRatio{
-	image.YCbCrSubsampleRatio444, image.YCbCrSubsampleRatio422, image.YCbCrSubsampleRatio420,
-	image.YCbCrSubsampleRatio440, image.YCbCrSubsampleRatio411, image.YCbCrSubsampleRatio410,
-}
-
-func TestConvert(t *testing.T) {
-	for _, ratio := range ratios {
-		for _, size := range []image.Point{{64, 48}, {65, 49}, {641, 480}} {
-			src := image.NewYCbCr(image.Rectangle{Max: size}, ratio)
-			for i := range src.Y {
-				src.Y[i] = byte(rand.IntN(256))
-			}
-			for i := range src.Cb {
-				src.Cb[i], src.Cr[i] = 90, 200
-			}
-			got, err := newConverter(size.X, size.Y).convert(src)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got.SubsampleRatio != image.YCbCrSubsampleRatio420 || got.Rect != image.Rect(0, 0, size.X&^1, size.Y&^1) {
-				t.Fatalf("%v %v became %v %v", ratio, size, got.SubsampleRatio, got.Rect)
-			}
-			for y := range got.Rect.Dy() {
-				for x := range got.Rect.Dx() {
-					a, b := src.YCbCrAt(x, y), got.YCbCrAt(x, y)
-					if a != b {
-						t.Fatalf("%v %v: pixel %d,%d is %v, was %v", ratio, size, x, y, b, a)
-					}
-				}
-			}
-		}
-	}
-}
-
-func TestConvertOthers(t *testing.T) {
-	grey := image.NewGray(image.Rect(0, 0, 32, 32))
-	rgb := image.NewRGBA(image.Rect(0, 0, 32, 32))
-	for i := range grey.Pix {
-		grey.Pix[i] = 77
-		rgb.Set(i%32, i/32, color.RGBA{77, 77, 77, 255})
-	}
-	for _, img := range []image.Image{grey, rgb} {
-		got, err := newConverter(32, 32).convert(img)
-		if err != nil || got.YCbCrAt(31, 31) != (color.YCbCr{Y: 77, Cb: 128, Cr: 128}) {
-			t.Errorf("%T: %v, %v", img, got.YCbCrAt(31, 31), err)
-		}
-	}
-	same := image.NewYCbCr(image.Rect(0, 0, 32, 32), image.YCbCrSubsampleRatio420)
-	if got, _ := newConverter(32, 32).convert(same); got != same {
-		t.Error("a picture that needs nothing was copied")
-	}
-	if _, err := newConverter(64, 64).convert(grey); err == nil {
-		t.Error("a picture of another size was accepted")
-	}
-}
-
-func TestConvertAllocates(t *testing.T) {
-	src := image.NewYCbCr(image.Rect(0, 0, 640, 480), image.YCbCrSubsampleRatio422)
-	c := newConverter(640, 480)
-	if n := testing.AllocsPerRun(10, func() { _, _ = c.convert(src) }); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
-
-func BenchmarkConvert422(b *testing.B) {
-	src := image.NewYCbCr(image.Rect(0, 0, 1280, 720), image.YCbCrSubsampleRatio422)
-	c := newConverter(1280, 720)
-	b.ReportAllocs()
-	for b.Loop() {
-		_, _ = c.convert(src)
 	}
 }

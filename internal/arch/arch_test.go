@@ -43,7 +43,7 @@ var allowed = map[string][]string{
 	"capture/rpicam":      {"capture", "capture/encode", "capture/encode/m2m"},
 	"capture/placeholder": {"capture", "capture/encode"},
 	"capture/rtsp":        {"capture", "capture/onvif"},
-	"capture/v4l2":        {"capture", "capture/encode"},
+	"capture/v4l2":        {"capture", "capture/encode", "capture/jpeg"},
 	"forward":             {"capture", "forward/bwe", "forward/data", "forward/protect"},
 	"forward/bwe":         {},
 	"forward/data":        {},
