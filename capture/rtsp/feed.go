@@ -8,25 +8,26 @@ import (
 	"github.com/pion/rtp"
 
 	"edged/capture"
+	"edged/capture/receive"
 )
 
 // feed turns the packets of one session into frames. All methods are called
 // from one goroutine: the library's reader of RTP.
 type feed struct {
 	sink      capture.Sink
-	units     assembler
+	units     receive.Assembler
 	stream    *capture.Bitstream
 	described capture.Track
 	alone     bool   // no other feed has packets of the session
 	last      uint32 // RTP time of the last unit
 	backward  int    // see ordered
 	frame     capture.Frame
-	clock     clock
+	clock     receive.Clock
 }
 
-func newFeed(sink capture.Sink, all *clocks) *feed {
-	f := &feed{sink: sink, clock: clock{all: all}}
-	f.units.out, f.units.captured = f.unit, func(p *rtp.Packet) time.Time { return f.clock.captured(p, time.Now()) }
+func newFeed(sink capture.Sink, all *receive.Clocks) *feed {
+	f := &feed{sink: sink, clock: receive.Clock{All: all}}
+	f.units.Out, f.units.Captured = f.unit, func(p *rtp.Packet) time.Time { return f.clock.Captured(p, time.Now()) }
 	return f
 }
 
@@ -36,7 +37,8 @@ func (f *feed) begin(forma format.Format) (err error) {
 	if f.stream, err = capture.NewBitstream(codec); err != nil {
 		return err
 	}
-	f.units.format, f.clock.rate = payloadFormats[codec], forma.ClockRate()
+	f.units.Begin(codec)
+	f.clock.Rate = forma.ClockRate()
 	f.announce(forma)
 	return nil
 }
@@ -75,19 +77,19 @@ func (f *feed) ordered(rtpTime uint32) error {
 
 // unit sends one access unit on. Nothing goes out before the size of the
 // picture is known.
-func (f *feed) unit(u unit) error {
-	if err := f.stream.Observe(u.parts); err != nil {
+func (f *feed) unit(u receive.Unit) error {
+	if err := f.stream.Observe(u.Parts); err != nil {
 		return err
 	}
 	track, ok := f.stream.Track()
 	if !ok {
 		return nil
 	}
-	if err := f.ordered(u.rtpTime); err != nil {
+	if err := f.ordered(u.RTPTime); err != nil {
 		return err
 	}
-	f.frame.RTPTime, f.frame.Captured, f.frame.Lost = u.rtpTime, u.captured, u.lost
-	if err := f.stream.Pack(u.parts, &f.frame); err != nil {
+	f.frame.RTPTime, f.frame.Captured, f.frame.Lost = u.RTPTime, u.Captured, u.Lost
+	if err := f.stream.Pack(u.Parts, &f.frame); err != nil {
 		return err
 	}
 	if len(f.frame.Payloads) == 0 {

@@ -6,6 +6,7 @@ import (
 	"github.com/bluenviron/gortsplib/v5/pkg/format"
 
 	"edged/capture"
+	"edged/capture/receive"
 )
 
 // Parameter sets of a 160 × 96 picture.
@@ -23,14 +24,14 @@ func TestBFrames(t *testing.T) {
 		"two B-frames":          {[]int{0, 3, 1, 2}, true},
 		"one in seven pictures": {[]int{0, 1, 2, 3, 4, 6, 5}, false}, // no encoder does so
 	} {
-		f := newFeed(newRecord(), &clocks{})
+		f := newFeed(newRecord(), &receive.Clocks{})
 		if err := f.begin(&format.H264{SPS: testSPS, PPS: testPPS}); err != nil {
 			t.Fatal(err)
 		}
 		var err error
 		for i := 0; i < 400 && err == nil; i++ {
 			at := i/len(c.order)*len(c.order) + c.order[i%len(c.order)]
-			err = f.units.push(packet(uint16(i), uint32(at*3600), true, 0x41, 0x9a, 1))
+			err = f.units.Push(packet(uint16(i), uint32(at*3600), true, 0x41, 0x9a, 1))
 		}
 		if refused := capture.CodeOf(err) == capture.CodeCodec; refused != c.refuse || !refused && err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -40,7 +41,7 @@ func TestBFrames(t *testing.T) {
 
 func TestFeed(t *testing.T) {
 	r := newRecord()
-	f := newFeed(r, &clocks{})
+	f := newFeed(r, &receive.Clocks{})
 	if err := f.begin(&format.H264{}); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func TestFeed(t *testing.T) {
 	push := func(ts uint32, payloads ...[]byte) {
 		t.Helper()
 		for i, p := range payloads {
-			if err := f.units.push(packet(seq, ts, i == len(payloads)-1, p...)); err != nil {
+			if err := f.units.Push(packet(seq, ts, i == len(payloads)-1, p...)); err != nil {
 				t.Fatal(err)
 			}
 			seq++
@@ -81,7 +82,7 @@ func TestFeed(t *testing.T) {
 	if len(keys) != 4 || keys[0] || !keys[1] || !keys[2] || keys[3] {
 		t.Errorf("keyframes: %v", keys)
 	}
-	if err := f.units.push(packet(seq, 7, true, 0x67, 0)); capture.CodeOf(err) != capture.CodeProtocol {
+	if err := f.units.Push(packet(seq, 7, true, 0x67, 0)); capture.CodeOf(err) != capture.CodeProtocol {
 		t.Error(err)
 	}
 }

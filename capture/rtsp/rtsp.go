@@ -31,6 +31,7 @@ import (
 	"github.com/pion/rtp"
 
 	"edged/capture"
+	"edged/capture/receive"
 )
 
 const maxRedirects = 3
@@ -132,7 +133,7 @@ func (s *session) fault(err error) error {
 func (s *session) run(ctx context.Context, sink capture.Sink, second *lowSink, voice capture.SoundSink) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	f := newFeed(sink, &clocks{})
+	f := newFeed(sink, &receive.Clocks{})
 	g := &guard{host: s.addr.url.Hostname(), knock: s.limits.knock, step: s.limits.step, secure: s.addr.url.Scheme == "rtsps"}
 	c := s.client(g, f, cancel)
 	if err := c.Start(); err != nil {
@@ -150,7 +151,7 @@ func (s *session) run(ctx context.Context, sink capture.Sink, second *lowSink, v
 	cancel(err) // the first cause stays: a verdict on the media comes before what it brought about
 	<-closed
 	why := context.Cause(ctx)
-	s.learn(f.units.synced, why)
+	s.learn(f.units.Begun(), why)
 	return why
 }
 
@@ -189,7 +190,7 @@ func (s *session) client(g *guard, f *feed, fail context.CancelCauseFunc) *gorts
 			// Comes from the goroutine that f belongs to only for packets of RTP,
 			// and where there is no other medium.
 			if f.alone && errors.As(err, new(liberrors.ErrClientRTPPacketUnknownPayloadType)) {
-				if err := f.units.stranger(); err != nil {
+				if err := f.units.Stranger(); err != nil {
 					fail(err)
 				}
 			}
@@ -214,7 +215,7 @@ func (s *session) play(c *gortsplib.Client, g *guard, f *feed, second *lowSink, 
 	f.alone = voice == nil
 	if media, forma := another(desc, media); media != nil && second != nil {
 		second.expect()
-		err := s.setup(c, desc, media, forma, newFeed(second, f.clock.all), fail)
+		err := s.setup(c, desc, media, forma, newFeed(second, f.clock.All), fail)
 		if errors.As(err, new(liberrors.ErrClientBadStatusCode)) {
 			second.unfit(s.fault(err))
 		} else if err != nil {
@@ -223,7 +224,7 @@ func (s *session) play(c *gortsplib.Client, g *guard, f *feed, second *lowSink, 
 		f.alone = f.alone && err != nil
 	}
 	if voice != nil {
-		s.listen(c, desc, f.clock.all, voice)
+		s.listen(c, desc, f.clock.All, voice)
 	}
 	g.playing.Store(true)
 	if _, err := c.Play(nil); err != nil {
@@ -242,7 +243,7 @@ func (s *session) setup(c *gortsplib.Client, desc *description.Session, media *d
 	if err := f.begin(forma); err != nil {
 		return err
 	}
-	f.clock.ntp = func(p *rtp.Packet) (time.Time, bool) { return c.PacketNTP(media, p) }
+	f.clock.NTP = func(p *rtp.Packet) (time.Time, bool) { return c.PacketNTP(media, p) }
 	for _, each := range media.Formats {
 		c.OnPacketRTP(media, each, func(p *rtp.Packet) {
 			var err error
@@ -250,9 +251,9 @@ func (s *session) setup(c *gortsplib.Client, desc *description.Session, media *d
 				return
 			}
 			if each == forma {
-				err = f.units.push(p)
+				err = f.units.Push(p)
 			} else {
-				err = f.units.stranger()
+				err = f.units.Stranger()
 			}
 			if err != nil {
 				fail(err)

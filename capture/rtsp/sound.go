@@ -13,6 +13,7 @@ import (
 	"github.com/pion/rtp"
 
 	"edged/capture"
+	"edged/capture/receive"
 )
 
 // sound forwards the packets of a camera's sound as they come. Its methods
@@ -20,7 +21,7 @@ import (
 type sound struct {
 	sink  capture.Sink
 	track capture.Track
-	clock clock
+	clock receive.Clock
 	frame capture.Frame
 	next  uint16
 	begun bool
@@ -28,7 +29,7 @@ type sound struct {
 
 // listen has the camera send its sound, where it has one that can be
 // forwarded; where not, the sink is told why, and the pictures go on.
-func (s *session) listen(c *gortsplib.Client, desc *description.Session, all *clocks, sink capture.SoundSink) {
+func (s *session) listen(c *gortsplib.Client, desc *description.Session, all *receive.Clocks, sink capture.SoundSink) {
 	media, forma, track, err := pickSound(desc)
 	if err == nil {
 		err = setUpSound(c, desc.BaseURL, media)
@@ -37,8 +38,8 @@ func (s *session) listen(c *gortsplib.Client, desc *description.Session, all *cl
 		sink.SoundFailed(err)
 		return
 	}
-	w := &sound{sink: sink, track: track, clock: clock{all: all, rate: int(track.ClockRate)}}
-	w.clock.ntp = func(p *rtp.Packet) (time.Time, bool) { return c.PacketNTP(media, p) }
+	w := &sound{sink: sink, track: track, clock: receive.Clock{All: all, Rate: int(track.ClockRate)}}
+	w.clock.NTP = func(p *rtp.Packet) (time.Time, bool) { return c.PacketNTP(media, p) }
 	w.frame.Keyframe = true
 	sink.Describe([]capture.Track{track})
 	c.OnPacketRTP(media, forma, func(p *rtp.Packet) {
@@ -120,7 +121,7 @@ func (w *sound) push(p *rtp.Packet, now time.Time) {
 	if len(p.Payload) == 0 || len(p.Payload) > capture.MaxPayload && w.track.Codec == capture.Opus {
 		return
 	}
-	w.frame.RTPTime, w.frame.Captured = p.Timestamp, w.clock.captured(p, now)
+	w.frame.RTPTime, w.frame.Captured = p.Timestamp, w.clock.Captured(p, now)
 	for piece := range slices.Chunk(p.Payload, capture.MaxPayload) {
 		w.frame.Payloads = append(w.frame.Payloads[:0], piece)
 		w.sink.Frame(&w.frame)

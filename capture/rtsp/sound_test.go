@@ -10,6 +10,7 @@ import (
 	"github.com/pion/rtp"
 
 	"edged/capture"
+	"edged/capture/receive"
 )
 
 // soundRecord keeps why there is no sound, too.
@@ -134,7 +135,7 @@ func FuzzSound(f *testing.F) {
 		if opus {
 			track = capture.Track{Kind: capture.Audio, Codec: capture.Opus, ClockRate: 48000}
 		}
-		w := sound{track: track, clock: clock{all: &clocks{}, rate: int(track.ClockRate)}, sink: sinkFunc(func(fr *capture.Frame) {
+		w := sound{track: track, clock: receive.Clock{All: &receive.Clocks{}, Rate: int(track.ClockRate)}, sink: sinkFunc(func(fr *capture.Frame) {
 			if len(fr.Payloads) != 1 || len(fr.Payloads[0]) == 0 || len(fr.Payloads[0]) > capture.MaxPayload {
 				t.Fatalf("%d payloads", len(fr.Payloads))
 			}

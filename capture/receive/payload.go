@@ -1,4 +1,4 @@
-package rtsp
+package receive
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ type payloadFormat struct {
 	begins func(b []byte) bool
 	// take adds a payload, which is not empty, to the unit in the making. It
 	// reports false for one that makes no sense in the format.
-	take func(a *assembler, b []byte) bool
+	take func(a *Assembler, b []byte) bool
 	// split appends what a part as received is in truth.
 	split func(dst [][]byte, part []byte) [][]byte
 }
@@ -56,7 +56,7 @@ func beginsH264(b []byte) bool {
 }
 
 // takeH264 takes RFC 6184's single NAL unit and non-interleaved modes.
-func takeH264(a *assembler, b []byte) bool {
+func takeH264(a *Assembler, b []byte) bool {
 	ok := b[0]&0x80 == 0 // forbidden_zero_bit
 	switch t := b[0] & 0x1f; {
 	case t == 1 || t >= 5 && t <= 15 || t >= 19 && t <= 21:
@@ -96,7 +96,7 @@ func beginsH265(b []byte) bool {
 }
 
 // takeH265 takes RFC 7798 without decoding order numbers.
-func takeH265(a *assembler, b []byte) bool {
+func takeH265(a *Assembler, b []byte) bool {
 	if len(b) < 3 || b[0]&0x80 != 0 { // forbidden_zero_bit
 		a.damaged = true
 		return false
@@ -119,7 +119,7 @@ func takeH265(a *assembler, b []byte) bool {
 
 // aggregate takes NAL units behind their lengths (RFC 6184, 5.7.1; RFC 7798,
 // 4.4.2). Zeros may pad them.
-func (a *assembler) aggregate(b []byte) bool {
+func (a *Assembler) aggregate(b []byte) bool {
 	for len(b) >= 2 {
 		n := int(b[0])<<8 | int(b[1])
 		b = b[2:]
@@ -138,7 +138,7 @@ func (a *assembler) aggregate(b []byte) bool {
 
 // fragment takes a piece of a NAL unit whose head is given (RFC 6184, 5.8;
 // RFC 7798, 4.4.3).
-func (a *assembler) fragment(flags byte, head, body []byte) {
+func (a *Assembler) fragment(flags byte, head, body []byte) {
 	const start, end = 0x80, 0x40
 	if flags&start != 0 {
 		a.breakOff()

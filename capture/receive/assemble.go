@@ -1,4 +1,6 @@
-package rtsp
+// Package receive is what sources that take RTP have in common: packets
+// become access units again, and are told when they were captured.
+package receive
 
 import (
 	"fmt"
@@ -24,21 +26,22 @@ const foreignLimit = 64
 // is another beginning.
 const repeatMost = 64
 
-// unit is an access unit as received.
-type unit struct {
-	parts    [][]byte // as [capture.Bitstream] takes them
-	rtpTime  uint32
-	captured time.Time
-	lost     bool // something before it was lost
+// Unit is an access unit as received.
+type Unit struct {
+	Parts    [][]byte // as [capture.Bitstream] takes them
+	RTPTime  uint32
+	Captured time.Time
+	Lost     bool // something before it was lost
 }
 
-// assembler puts access units together, in spite of the quirks of cameras. A
+// Assembler puts access units together, in spite of the quirks of cameras. A
 // unit with a hole is left out and the next one says so. The memory of a unit
-// is valid until its callback returns.
-type assembler struct {
-	format   payloadFormat
-	out      func(unit) error
-	captured func(*rtp.Packet) time.Time // asked for the first packet of a unit
+// is valid until Out returns. One goroutine uses it.
+type Assembler struct {
+	Out      func(Unit) error            // takes each whole unit; its errors are Push's
+	Captured func(*rtp.Packet) time.Time // asked for the first packet of a unit
+
+	format payloadFormat
 
 	synced  bool   // next is known
 	next    uint16 // sequence number
@@ -61,9 +64,16 @@ type assembler struct {
 	parts [][]byte // scratch
 }
 
-// push takes the next packet in order; one that is repeated, or late, is left
-// out. Errors are final.
-func (a *assembler) push(p *rtp.Packet) error {
+// Begin says which video codec the packets are of, before the first Push.
+func (a *Assembler) Begin(codec capture.Codec) { a.format = payloadFormats[codec] }
+
+// Begun tells whether a packet has come.
+func (a *Assembler) Begun() bool { return a.synced }
+
+// Push takes the next packet in order, whatever its sequence number says of
+// those that are missing before it; one that is repeated, or late, is left out.
+// It does not retain p. Errors are final.
+func (a *Assembler) Push(p *rtp.Packet) error {
 	if back := a.next - p.SequenceNumber; a.synced && p.SSRC == a.ssrc && back > 0 && back <= repeatMost {
 		return nil
 	}
@@ -86,7 +96,7 @@ func (a *assembler) push(p *rtp.Packet) error {
 		}
 	}
 	if !a.active {
-		a.active, a.rtpTime, a.seen = true, p.Timestamp, a.captured(p)
+		a.active, a.rtpTime, a.seen = true, p.Timestamp, a.Captured(p)
 		a.damaged = (gap || joining) && !a.format.begins(p.Payload)
 	} else if gap {
 		a.damaged = true
@@ -100,13 +110,13 @@ func (a *assembler) push(p *rtp.Packet) error {
 	return nil
 }
 
-func (a *assembler) payload(b []byte) error {
+func (a *Assembler) payload(b []byte) error {
 	if len(b) == 0 { // padding only: some cameras keep the path open so
 		return nil
 	}
 	if a.format.take(a, b) {
 		a.foreign = 0
-	} else if err := a.stranger(); err != nil {
+	} else if err := a.Stranger(); err != nil {
 		return err
 	}
 	if len(a.buf) > maxUnit {
@@ -120,8 +130,8 @@ func (a *assembler) payload(b []byte) error {
 	return nil
 }
 
-// stranger counts a packet that makes no sense in the format.
-func (a *assembler) stranger() error {
+// Stranger counts a packet that makes no sense in the format.
+func (a *Assembler) Stranger() error {
 	if a.foreign++; a.foreign < foreignLimit {
 		return nil
 	}
@@ -129,20 +139,20 @@ func (a *assembler) stranger() error {
 }
 
 // breakOff notes that a fragmented part did not come to its end.
-func (a *assembler) breakOff() {
+func (a *Assembler) breakOff() {
 	if a.open {
 		a.open, a.damaged = false, true
 	}
 }
 
 // add begins a part.
-func (a *assembler) add(b []byte) {
+func (a *Assembler) add(b []byte) {
 	a.buf = append(a.buf, b...)
 	a.ends = append(a.ends, len(a.buf))
 }
 
 // extend goes on with the last part.
-func (a *assembler) extend(b []byte) {
+func (a *Assembler) extend(b []byte) {
 	if len(a.ends) == 0 {
 		a.damaged = true
 		return
@@ -152,7 +162,7 @@ func (a *assembler) extend(b []byte) {
 }
 
 // finish gives the unit out, if it is whole, and begins anew.
-func (a *assembler) finish() error {
+func (a *Assembler) finish() error {
 	a.breakOff()
 	damaged := a.damaged
 	parts, at := a.parts[:0], 0
@@ -161,7 +171,7 @@ func (a *assembler) finish() error {
 		at = end
 	}
 	a.parts = parts
-	u := unit{parts: parts, rtpTime: a.rtpTime, captured: a.seen, lost: a.lost}
+	u := Unit{Parts: parts, RTPTime: a.rtpTime, Captured: a.seen, Lost: a.lost}
 	a.active, a.damaged, a.buf, a.ends = false, false, a.buf[:0], a.ends[:0]
 	if damaged {
 		a.lost = true
@@ -172,10 +182,10 @@ func (a *assembler) finish() error {
 		return nil
 	}
 	a.lost = false
-	return a.out(u)
+	return a.Out(u)
 }
 
 // String says what was lost, for the log.
-func (a *assembler) String() string {
+func (a *Assembler) String() string {
 	return fmt.Sprintf("%d packets missing, %d access units dropped", a.missing, a.dropped)
 }

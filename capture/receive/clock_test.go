@@ -1,4 +1,4 @@
-package rtsp
+package receive
 
 import (
 	"testing"
@@ -10,7 +10,7 @@ import (
 // tape is a track whose packets were captured every step by the camera's
 // clock, arrive some time later, and are told of by reports from a moment on.
 type tape struct {
-	clock
+	Clock
 	step     time.Duration
 	delay    func(i int) time.Duration
 	cameraIs time.Duration // ahead of the box's clock
@@ -23,14 +23,14 @@ var tapeStart = time.Unix(1_000_000, 0)
 // first so many seconds, beside the truth.
 func (k *tape) play(t *testing.T, length time.Duration) (got, truth []time.Time) {
 	t.Helper()
-	k.ntp = func(p *rtp.Packet) (time.Time, bool) {
-		at := time.Duration(p.Timestamp-77) * time.Second / time.Duration(k.rate)
+	k.NTP = func(p *rtp.Packet) (time.Time, bool) {
+		at := time.Duration(p.Timestamp-77) * time.Second / time.Duration(k.Rate)
 		return tapeStart.Add(at + k.cameraIs), at >= k.reports
 	}
 	for i := 0; time.Duration(i)*k.step < length; i++ {
 		at := time.Duration(i) * k.step
-		p := &rtp.Packet{Header: rtp.Header{Timestamp: 77 + uint32(at.Microseconds()*int64(k.rate)/1e6)}}
-		got = append(got, k.captured(p, tapeStart.Add(at+k.delay(i))))
+		p := &rtp.Packet{Header: rtp.Header{Timestamp: 77 + uint32(at.Microseconds()*int64(k.Rate)/1e6)}}
+		got = append(got, k.Captured(p, tapeStart.Add(at+k.delay(i))))
 		truth = append(truth, tapeStart.Add(at))
 	}
 	return got, truth
@@ -68,9 +68,9 @@ func TestClockOfTwoTracks(t *testing.T) {
 		{"a minute ahead", time.Minute, 5 * time.Second, 60 * time.Millisecond},
 		{"never set", -1_000_000 * time.Second, 5 * time.Second, 60 * time.Millisecond},
 	} {
-		all := &clocks{}
-		picture := &tape{clock: clock{all: all, rate: 90000}, step: 40 * time.Millisecond, delay: jittery(60 * time.Millisecond), cameraIs: c.cameraIs, reports: c.reports}
-		sound := &tape{clock: clock{all: all, rate: 8000}, step: 20 * time.Millisecond, delay: jittery(60 * time.Millisecond), cameraIs: c.cameraIs, reports: c.reports}
+		all := &Clocks{}
+		picture := &tape{Clock: Clock{All: all, Rate: 90000}, step: 40 * time.Millisecond, delay: jittery(60 * time.Millisecond), cameraIs: c.cameraIs, reports: c.reports}
+		sound := &tape{Clock: Clock{All: all, Rate: 8000}, step: 20 * time.Millisecond, delay: jittery(60 * time.Millisecond), cameraIs: c.cameraIs, reports: c.reports}
 		p, pt := picture.play(t, 10*time.Second)
 		s, st := sound.play(t, 10*time.Second)
 		steady(t, c.name+": picture", p, picture.step, 40)
@@ -87,24 +87,24 @@ func TestClockOfTwoTracks(t *testing.T) {
 
 // A camera that sets its clock is followed; one that jumps in RTP time, too.
 func TestClockIsReset(t *testing.T) {
-	all := &clocks{}
-	k := &tape{clock: clock{all: all, rate: 90000}, step: 40 * time.Millisecond, delay: jittery(50 * time.Millisecond)}
+	all := &Clocks{}
+	k := &tape{Clock: Clock{All: all, Rate: 90000}, step: 40 * time.Millisecond, delay: jittery(50 * time.Millisecond)}
 	k.play(t, 2*time.Second)
 	for _, set := range []time.Duration{-time.Hour, time.Hour, 0} {
 		now := tapeStart.Add(time.Minute)
-		k.ntp = func(*rtp.Packet) (time.Time, bool) { return now.Add(set - 70*time.Millisecond), true }
+		k.NTP = func(*rtp.Packet) (time.Time, bool) { return now.Add(set - 70*time.Millisecond), true }
 		var got time.Time
 		for i := range 200 { // 8 s
 			now = now.Add(40 * time.Millisecond)
-			got = k.captured(&rtp.Packet{Header: rtp.Header{Timestamp: 5 + uint32(i)*3600}}, now)
+			got = k.Captured(&rtp.Packet{Header: rtp.Header{Timestamp: 5 + uint32(i)*3600}}, now)
 		}
 		if late := now.Sub(got); late < -time.Millisecond || late > 200*time.Millisecond {
 			t.Errorf("set by %v: captured %v ago", set, late)
 		}
 	}
-	k.ntp = nil
+	k.NTP = nil
 	now := tapeStart.Add(2 * time.Minute)
-	if got := k.captured(&rtp.Packet{Header: rtp.Header{Timestamp: 1 << 31}}, now); !got.Equal(now) {
+	if got := k.Captured(&rtp.Packet{Header: rtp.Header{Timestamp: 1 << 31}}, now); !got.Equal(now) {
 		t.Errorf("after a jump in RTP time: captured %v ago", now.Sub(got))
 	}
 }

@@ -1,4 +1,4 @@
-package rtsp
+package receive
 
 import (
 	"sync"
@@ -23,10 +23,10 @@ const (
 	driftShare = 1000
 )
 
-// clocks is what the tracks of one session know together of the camera's
+// Clocks is what the tracks of one session know together of the camera's
 // clock: one that is wrong is corrected for all of them alike, so that picture
 // and sound stay together.
-type clocks struct {
+type Clocks struct {
 	mu    sync.Mutex
 	known bool
 	least time.Duration // from the camera's time of a packet to its arrival, at least
@@ -34,7 +34,7 @@ type clocks struct {
 
 // ours is the box's time of a packet's time by the camera. A clock that is
 // plausible is right; of another only the differences are.
-func (c *clocks) ours(camera, now time.Time) time.Time {
+func (c *Clocks) ours(camera, now time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delay := now.Sub(camera)
@@ -50,29 +50,29 @@ func (c *clocks) ours(camera, now time.Time) time.Time {
 	return camera.Add(c.least)
 }
 
-// clock says when the packets of one track were captured. Between what it is
+// Clock says when the packets of one track were captured. Between what it is
 // told of by others it runs with the RTP time, which is even where arrival is
 // not.
-type clock struct {
-	all  *clocks
-	rate int                                 // Hz
-	ntp  func(*rtp.Packet) (time.Time, bool) // by the camera's sender reports; false: none yet
+type Clock struct {
+	All  *Clocks
+	Rate int                                 // Hz
+	NTP  func(*rtp.Packet) (time.Time, bool) // by the camera's sender reports; false: none yet
 	set  bool
 	rtp  uint32    // of the newest packet
 	at   time.Time // when that was captured
 }
 
-// captured is when the packet that arrives now was captured.
-func (c *clock) captured(p *rtp.Packet, now time.Time) time.Time {
+// Captured is when the packet that arrives now was captured.
+func (c *Clock) Captured(p *rtp.Packet, now time.Time) time.Time {
 	camera, told := time.Time{}, false
-	if c.ntp != nil {
-		camera, told = c.ntp(p)
+	if c.NTP != nil {
+		camera, told = c.NTP(p)
 	}
 	want := now
 	if told {
-		want = c.all.ours(camera, now)
+		want = c.All.ours(camera, now)
 	}
-	passed := time.Duration(int32(p.Timestamp-c.rtp)) * time.Second / time.Duration(max(1, c.rate))
+	passed := time.Duration(int32(p.Timestamp-c.rtp)) * time.Second / time.Duration(max(1, c.Rate))
 	at := c.at.Add(passed)
 	off := want.Sub(at)
 	switch {

@@ -1,4 +1,4 @@
-package rtsp
+package receive
 
 import (
 	"bytes"
@@ -12,16 +12,16 @@ import (
 	"edged/capture"
 )
 
-// collect gives an assembler whose units are kept.
-func collect(out *[]unit) *assembler {
-	return &assembler{
+// collect gives an Assembler whose units are kept.
+func collect(out *[]Unit) *Assembler {
+	return &Assembler{
 		format:   payloadFormats[capture.H264],
-		captured: func(*rtp.Packet) time.Time { return time.Unix(int64(len(*out)), 0) },
-		out: func(u unit) error {
+		Captured: func(*rtp.Packet) time.Time { return time.Unix(int64(len(*out)), 0) },
+		Out: func(u Unit) error {
 			own := u
-			own.parts = nil
-			for _, n := range u.parts {
-				own.parts = append(own.parts, bytes.Clone(n))
+			own.Parts = nil
+			for _, n := range u.Parts {
+				own.Parts = append(own.Parts, bytes.Clone(n))
 			}
 			*out = append(*out, own)
 			return nil
@@ -34,17 +34,17 @@ func packet(seq uint16, ts uint32, marker bool, payload ...byte) *rtp.Packet {
 }
 
 // text is what came out: units by space, NAL units by comma, in hexadecimal.
-func text(units []unit) string {
+func text(units []Unit) string {
 	var b bytes.Buffer
 	for i, u := range units {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		if u.lost {
+		if u.Lost {
 			b.WriteByte('!')
 		}
-		fmt.Fprintf(&b, "%d:", u.rtpTime)
-		for j, n := range u.parts {
+		fmt.Fprintf(&b, "%d:", u.RTPTime)
+		for j, n := range u.Parts {
 			if j > 0 {
 				b.WriteByte(',')
 			}
@@ -94,10 +94,10 @@ func TestAssemble(t *testing.T) {
 		"short fragment":       {[]*rtp.Packet{packet(1, 9, true, 0x7c)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var got []unit
+			var got []Unit
 			a := collect(&got)
 			for _, p := range c.in {
-				if err := a.push(p); err != nil {
+				if err := a.Push(p); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -107,11 +107,6 @@ func TestAssemble(t *testing.T) {
 		})
 	}
 }
-
-type sinkFunc func(*capture.Frame)
-
-func (sinkFunc) Describe([]capture.Track)  {}
-func (f sinkFunc) Frame(fr *capture.Frame) { f(fr) }
 
 func BenchmarkAssemble(b *testing.B) {
 	enc := &rtph264.Encoder{PayloadType: 96, PacketizationMode: 1}
@@ -123,7 +118,7 @@ func BenchmarkAssemble(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	a := &assembler{format: payloadFormats[capture.H264], out: func(unit) error { return nil }, captured: func(*rtp.Packet) time.Time { return time.Time{} }}
+	a := &Assembler{format: payloadFormats[capture.H264], Out: func(Unit) error { return nil }, Captured: func(*rtp.Packet) time.Time { return time.Time{} }}
 	b.SetBytes(int64(len(n)))
 	b.ReportAllocs()
 	seq := uint16(0)
@@ -131,7 +126,7 @@ func BenchmarkAssemble(b *testing.B) {
 		for _, p := range packets {
 			p.SequenceNumber = seq
 			seq++
-			if err := a.push(p); err != nil {
+			if err := a.Push(p); err != nil {
 				b.Fatal(err)
 			}
 		}

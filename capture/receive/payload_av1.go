@@ -1,4 +1,4 @@
-package rtsp
+package receive
 
 // The aggregation header (RTP payload format for AV1, 4.4).
 const (
@@ -46,7 +46,7 @@ func beginsAV1(b []byte) bool {
 	return false
 }
 
-func takeAV1(a *assembler, b []byte) bool {
+func takeAV1(a *Assembler, b []byte) bool {
 	count := int(b[0] >> 4 & 3)
 	rest := b[1:]
 	i := 0

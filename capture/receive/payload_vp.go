@@ -1,4 +1,4 @@
-package rtsp
+package receive
 
 // descriptorVP8 reads the payload descriptor (RFC 7741, 4.2): where the frame
 // goes on, and whether it begins here.
@@ -35,13 +35,13 @@ func beginsVP8(b []byte) bool {
 	return begins && ok
 }
 
-func takeVP8(a *assembler, b []byte) bool {
+func takeVP8(a *Assembler, b []byte) bool {
 	size, begins, ok := descriptorVP8(b)
 	return a.piece(b, size, begins, ok)
 }
 
 // piece takes a piece of the one frame that a unit has, behind its descriptor.
-func (a *assembler) piece(b []byte, size int, begins, ok bool) bool {
+func (a *Assembler) piece(b []byte, size int, begins, ok bool) bool {
 	switch {
 	case !ok:
 		a.damaged = true
@@ -130,7 +130,7 @@ func beginsVP9(b []byte) bool {
 	return begins && ok
 }
 
-func takeVP9(a *assembler, b []byte) bool {
+func takeVP9(a *Assembler, b []byte) bool {
 	size, begins, ok := descriptorVP9(b)
 	return a.piece(b, size, begins, ok)
 }

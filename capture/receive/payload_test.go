@@ -1,12 +1,12 @@
-package rtsp
+package receive
 
 import (
 	"bytes"
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
-	"github.com/bluenviron/gortsplib/v5/pkg/format"
 	"github.com/bluenviron/gortsplib/v5/pkg/format/rtpav1"
 	"github.com/bluenviron/gortsplib/v5/pkg/format/rtph264"
 	"github.com/bluenviron/gortsplib/v5/pkg/format/rtph265"
@@ -74,7 +74,7 @@ func TestAssembleUnderLoss(t *testing.T) {
 		t.Run(string(codec), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 2))
 			sent := map[uint32][][]byte{}
-			var got []unit
+			var got []Unit
 			a := collect(&got)
 			a.format = payloadFormats[codec]
 			lossBefore := map[uint32]bool{} // a packet was lost since the unit before
@@ -92,11 +92,11 @@ func TestAssembleUnderLoss(t *testing.T) {
 						continue
 					}
 					before := len(got)
-					if err := a.push(p); err != nil {
+					if err := a.Push(p); err != nil {
 						t.Fatal(err)
 					}
 					if len(got) > before {
-						lossBefore[got[len(got)-1].rtpTime] = hole
+						lossBefore[got[len(got)-1].RTPTime] = hole
 						hole = false
 					}
 				}
@@ -105,11 +105,11 @@ func TestAssembleUnderLoss(t *testing.T) {
 				t.Fatalf("%d of %d units", len(got), len(sent))
 			}
 			for _, u := range got {
-				if !slices.EqualFunc(u.parts, sent[u.rtpTime], bytes.Equal) {
-					t.Errorf("unit %d differs from what was sent", u.rtpTime)
+				if !slices.EqualFunc(u.Parts, sent[u.RTPTime], bytes.Equal) {
+					t.Errorf("unit %d differs from what was sent", u.RTPTime)
 				}
-				if lossBefore[u.rtpTime] && !u.lost {
-					t.Errorf("unit %d hides a loss", u.rtpTime)
+				if lossBefore[u.RTPTime] && !u.Lost {
+					t.Errorf("unit %d hides a loss", u.RTPTime)
 				}
 			}
 		})
@@ -157,11 +157,11 @@ func TestPayloadFormats(t *testing.T) {
 		"AV1 joined in the middle":  {capture.AV1, []*rtp.Packet{packet(1, 9, true, 0x10, 0x20, 1), packet(2, 10, true, 0x10, 0x30, 2)}, "!10:3002"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var got []unit
+			var got []Unit
 			a := collect(&got)
 			a.format = payloadFormats[c.codec]
 			for _, p := range c.in {
-				if err := a.push(p); err != nil {
+				if err := a.Push(p); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -172,11 +172,11 @@ func TestPayloadFormats(t *testing.T) {
 	}
 }
 
-var videoFormats = []format.Format{&format.H264{}, &format.H265{}, &format.VP8{}, &format.VP9{}, &format.AV1{}}
+var videoCodecs = []capture.Codec{capture.H264, capture.H265, capture.VP8, capture.VP9, capture.AV1}
 
 // Whatever comes, units and payloads keep their bounds.
 func FuzzAssemble(f *testing.F) {
-	for i := range videoFormats {
+	for i := range videoCodecs {
 		f.Add(i, []byte{3, 1, 9, 1, 0x67, 1, 2, 3, 2, 9, 0x80, 0x65, 0x88})
 		f.Add(i, []byte{5, 1, 9, 0, 0x7c, 0x85, 0x88, 1, 2, 4, 2, 9, 0x80, 0x7c, 0x45, 1, 2})
 		f.Add(i, []byte{9, 1, 9, 0x80, 0x78, 0, 2, 0x67, 1, 0, 2, 0x65, 0x88})
@@ -187,22 +187,19 @@ func FuzzAssemble(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind int, b []byte) {
 		var size int
 		most := len(b)
-		feed := newFeed(sinkFunc(func(fr *capture.Frame) {
-			for _, p := range fr.Payloads {
-				if len(p) == 0 || len(p) > capture.MaxPayload {
-					t.Fatalf("payload of %d bytes", len(p))
-				}
-			}
-		}), &clocks{})
-		if err := feed.begin(videoFormats[uint(kind)%uint(len(videoFormats))]); err != nil {
+		codec := videoCodecs[uint(kind)%uint(len(videoCodecs))]
+		stream, err := capture.NewBitstream(codec)
+		if err != nil {
 			t.Fatal(err)
 		}
-		checked := feed.units.out
-		feed.units.out = func(u unit) error {
-			if len(u.parts) == 0 {
+		var frame capture.Frame
+		a := &Assembler{Captured: func(*rtp.Packet) time.Time { return time.Time{} }}
+		a.Begin(codec)
+		a.Out = func(u Unit) error {
+			if len(u.Parts) == 0 {
 				t.Fatal("an empty unit")
 			}
-			for _, n := range u.parts {
+			for _, n := range u.Parts {
 				if len(n) == 0 {
 					t.Fatal("an empty part")
 				}
@@ -211,12 +208,23 @@ func FuzzAssemble(f *testing.F) {
 			if size > most {
 				t.Fatalf("%d bytes out of %d", size, most)
 			}
-			return checked(u)
+			if err := stream.Observe(u.Parts); err != nil {
+				return err
+			}
+			if err := stream.Pack(u.Parts, &frame); err != nil {
+				return err
+			}
+			for _, p := range frame.Payloads {
+				if len(p) == 0 || len(p) > capture.MaxPayload {
+					t.Fatalf("payload of %d bytes", len(p))
+				}
+			}
+			return nil
 		}
 		for len(b) >= 4 { // length, sequence number, time, marker
 			n := min(int(b[0]), len(b)-4)
 			p := packet(uint16(b[1]), uint32(b[2]), b[3]&0x80 != 0, b[4:4+n]...)
-			if feed.units.push(p) != nil {
+			if a.Push(p) != nil {
 				return
 			}
 			b = b[4+n:]
