@@ -74,6 +74,7 @@ type Camera struct {
 	seen      time.Time     // when a frame that counts as a sign of life came
 	progress  time.Time     // the same, of this run
 	interval  time.Duration // between those, smoothed; 0 while unknown
+	waiting   bool          // see [WaitingSink]: until the next of those
 	restarts  map[Code]uint64
 	keyframes uint64
 	dropped   uint64
@@ -156,7 +157,7 @@ func (c *Camera) attempt(parent context.Context) error {
 	g := &gate{c: c, fail: cancel, started: time.Now()}
 	c.stills.raw.Store(false)
 	c.mu.Lock()
-	c.progress, c.faults, c.sound = time.Time{}, nil, SoundFault{}
+	c.progress, c.faults, c.sound, c.waiting = time.Time{}, nil, SoundFault{}, false
 	c.mu.Unlock()
 
 	ended := make(chan error, 1)
@@ -251,8 +252,11 @@ func panicPlace() string {
 // untilStall is how long the source may still go without a frame.
 func (c *Camera) untilStall(started, now time.Time) (time.Duration, string) {
 	c.mu.Lock()
-	last, interval := c.progress, c.interval
+	last, interval, waiting := c.progress, c.interval, c.waiting
 	c.mu.Unlock()
+	if waiting {
+		return stallAtLeast, ""
+	}
 	if last.IsZero() {
 		return started.Add(firstFrameIn).Sub(now), fmt.Sprintf("no frame within %v", firstFrameIn)
 	}

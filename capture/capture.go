@@ -138,6 +138,16 @@ type SoundSink interface {
 	SoundFailed(err error)
 }
 
+// WaitingSink is a [Sink] that hears of a source that others send to. The sink
+// that [Camera] hands to its source is one.
+type WaitingSink interface {
+	Sink
+	// Waiting says why there are no pictures where that is no failure: nobody
+	// sends any now. It stands until the next frame, whose RTP time need have
+	// nothing to do with those before. Called as Sink's methods are.
+	Waiting(err error)
+}
+
 // Code is a machine-readable reason for a camera's state, stable across
 // releases: consoles branch on it.
 type Code string
@@ -157,6 +167,7 @@ const (
 	CodeEncoder      Code = "encoder"      // no encoder in this build, or it failed
 	CodeMedia        Code = "media"        // a file that cannot be read as media
 	CodePanic        Code = "panic"        // a fault of the program, from which it recovered
+	CodeNoPublisher  Code = "no_publisher" // nobody sends pictures to the box
 )
 
 // Error says why a camera cannot deliver.

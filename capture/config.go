@@ -6,7 +6,7 @@ import "time"
 // that the camera need not restart.
 type Config struct {
 	ID       string // [a-z0-9][a-z0-9-]{0,31}
-	Source   string // a URL: rtsp(s)://, v4l2:DEVICE|auto, rpicam:N, file:PATH, pattern:
+	Source   string // a URL: rtsp(s)://, v4l2:DEVICE|auto, rpicam:N, file:PATH, pattern:, whip:
 	Sub      string // rtsp(s) sources: the URL of a second, smaller encoding of the scene, layer 1; empty: none
 	Username string
 	Password Secret

@@ -224,15 +224,15 @@ func (g *gate) count(t *track, size int, now time.Time) (alive, healed bool) {
 	if !c.progress.IsZero() {
 		c.interval = smooth(c.interval, now.Sub(c.progress))
 	}
-	c.progress, c.seen = now, now
+	c.progress, c.seen, c.waiting = now, now, false
 	return true, healed
 }
 
 // provesLifeLocked: sound that goes on under a frozen picture proves nothing,
-// nor does a lower layer where a better one is wanted.
+// nor does a lower layer where a better one is wanted and not in trouble.
 func (c *Camera) provesLifeLocked(t *track) bool {
 	for _, o := range c.tracks {
-		if o.Kind == Video && (t.Kind != Video || o.Layer < t.Layer && !c.unwanted[o.Layer]) {
+		if o.Kind == Video && (t.Kind != Video || o.Layer < t.Layer && !c.unwanted[o.Layer] && c.faultLocked(o.Layer) < 0) {
 			return false
 		}
 	}
@@ -278,6 +278,26 @@ func (g *gate) SoundFailed(err error) {
 		c.log.Warn("no sound", "code", f.Code, "err", err)
 		c.changed()
 	}
+}
+
+// Waiting implements [WaitingSink].
+func (g *gate) Waiting(err error) {
+	if g.closed.Load() || err == nil {
+		return
+	}
+	for _, t := range g.tracks {
+		t.run = nil // what comes next has times of its own
+	}
+	g.lead, g.live = nil, false
+	c := g.c
+	c.mu.Lock()
+	c.waiting, c.progress, c.faults = true, time.Time{}, nil
+	begins := c.phase != Waiting
+	c.mu.Unlock()
+	if begins {
+		c.log.Info("camera waits", "code", CodeOf(err), "for", err)
+	}
+	c.setPhase(Waiting, CodeOf(err), err.Error())
 }
 
 func (c *Camera) faultLocked(layer int) int {

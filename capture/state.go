@@ -11,13 +11,14 @@ const (
 	Live     Phase = "live"     // frames advance
 	Stalled  Phase = "stalled"  // connected, frames stopped; about to restart
 	Offline  Phase = "offline"  // the last attempt failed; another follows
+	Waiting  Phase = "waiting"  // for pictures that others send to the box; they may come at any moment
 	Unmet    Phase = "unmet"    // cannot work on this box or build (no encoder, no such driver); still retried, slowly
 )
 
 // State is a camera as seen from outside, at one moment.
 type State struct {
 	ID        string
-	Kind      string // the source's scheme: rtsp, v4l2, file, pattern
+	Kind      string // the source's scheme: rtsp, v4l2, file, pattern, whip
 	Phase     Phase
 	Since     time.Time       // when the phase began
 	Code      Code            // why it is not live; empty while starting or live
