@@ -91,7 +91,7 @@ func TestBudgetHoldsLayersDown(t *testing.T) {
 	now := testTime.Add(60 * 33 * time.Millisecond)
 	viewers := make([]*Viewer, 5)
 	for i := range viewers {
-		viewers[i] = &Viewer{sfu: v.sfu, stream: v.stream, quality: Auto}
+		viewers[i] = &Viewer{link: link{sfu: v.sfu}, stream: v.stream, quality: Auto}
 		viewers[i].lanes = []*lane{newLane(rings, 90000, videoFormat, now)}
 		viewers[i].bookLowest()
 	}

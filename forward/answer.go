@@ -24,6 +24,12 @@ type answerParams struct {
 	lanes       []*lane  // by selection
 }
 
+// answerWith writes the viewer's SDP answer.
+func (v *Viewer) answerWith(p answerParams) string {
+	p.stream, p.lanes = v.stream.id, v.lanes
+	return answer(v.offer, v.chosen, p)
+}
+
 // answer writes the SDP answer (RFC 3264, RFC 9429 §5.3): the chosen m-lines
 // send, bundled on one transport; the others are refused.
 func answer(o *offer, chosen []selection, p answerParams) string {
@@ -56,21 +62,7 @@ func answer(o *offer, chosen []selection, p answerParams) string {
 		}
 		j := slices.IndexFunc(chosen, func(s selection) bool { return s.media == i })
 		if j < 0 {
-			formats := "0"
-			if m.kind == "application" {
-				formats = "webrtc-datachannel"
-			} else if len(m.formats) > 0 {
-				formats = strconv.Itoa(int(m.formats[0].pt))
-			}
-			line("m=%s 0 %s %s", m.kind, m.proto, formats)
-			line("c=IN IP4 0.0.0.0")
-			line("a=inactive")
-			if m.mid != "" {
-				line("a=mid:%s", m.mid)
-			}
-			if len(m.formats) > 0 && m.formats[0].codec != "" {
-				line("a=rtpmap:%d %s", m.formats[0].pt, m.formats[0].name()) // some read it even here
-			}
+			refuse(line, m)
 			continue
 		}
 		writeMedia(line, m, chosen[j], p, p.lanes[j], setup)
@@ -85,6 +77,25 @@ func (f *format) name() string {
 		name += "/" + f.channels
 	}
 	return name
+}
+
+// refuse writes an m-line that is not taken (RFC 3264 §6).
+func refuse(line func(string, ...any), m offeredMedia) {
+	formats := "0"
+	if m.kind == "application" {
+		formats = "webrtc-datachannel"
+	} else if len(m.formats) > 0 {
+		formats = strconv.Itoa(int(m.formats[0].pt))
+	}
+	line("m=%s 0 %s %s", m.kind, m.proto, formats)
+	line("c=IN IP4 0.0.0.0")
+	line("a=inactive")
+	if m.mid != "" {
+		line("a=mid:%s", m.mid)
+	}
+	if len(m.formats) > 0 && m.formats[0].codec != "" {
+		line("a=rtpmap:%d %s", m.formats[0].pt, m.formats[0].name()) // some read it even here
+	}
 }
 
 func writeMedia(line func(string, ...any), m offeredMedia, s selection, p answerParams, l *lane, setup string) {
@@ -176,15 +187,15 @@ func parseCandidate(text string) (ice.Candidate, error) {
 
 // addCandidate hands a remote candidate to the agent. Errors: ErrOffer,
 // ErrGone.
-func (v *Viewer) addCandidate(text string) error {
+func (l *link) addCandidate(text string) error {
 	c, err := parseCandidate(text)
 	if c == nil {
 		return err
 	}
-	if v.remotes.Add(1) > maxCandidates {
+	if l.remotes.Add(1) > maxCandidates {
 		return nil // RFC 8445 §19.5.1: what is checked, and where, is bounded
 	}
-	if err := v.agent.AddRemoteCandidate(c); err != nil {
+	if err := l.agent.AddRemoteCandidate(c); err != nil {
 		return fmt.Errorf("%w: %w", ErrGone, err)
 	}
 	return nil

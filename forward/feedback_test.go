@@ -21,9 +21,9 @@ func bareViewer(t testing.TB) (*Viewer, *ring) {
 	s := &SFU{log: slog.New(slog.DiscardHandler), joinTime: newHistogram(1), delay: newHistogram(1)}
 	st := newStream(s, "dock", func(int) {})
 	st.Describe([]capture.Track{{Kind: capture.Video, Codec: capture.H264, ClockRate: 90000}})
-	v := &Viewer{sfu: s, stream: st, queue: newQueue(), since: testTime, chosen: []selection{{tracks: []int{0}, format: videoFormat}}, cancel: func(error) {}}
+	v := &Viewer{link: link{sfu: s, since: testTime, cancel: func(error) {}}, stream: st, queue: newQueue(), chosen: []selection{{tracks: []int{0}, format: videoFormat}}}
 	v.lanes = []*lane{newLane([]*ring{st.feeds[0].ring}, 90000, videoFormat, testTime)}
-	v.media, v.out = protector(t), srtpContext(t)
+	v.media, v.out, v.takeRTCP = protector(t), srtpContext(t), v.feedback
 	return v, st.feeds[0].ring
 }
 

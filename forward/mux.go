@@ -23,12 +23,13 @@ const (
 	stunUsername = 0x0006 // attribute (RFC 8489 §14.3)
 )
 
-// mux reads the media socket for all viewers, in one goroutine that waits for
+// mux reads the media socket for all viewers and publishers, in one goroutine that waits for
 // none of them:
 //
 //   - STUN requests go to the ICE agent whose ufrag they name,
 //   - other STUN to the agent that has written to where it comes from,
-//   - DTLS and RTCP from there straight to the viewer, not through the agent.
+//   - DTLS, RTCP and RTP from there straight to the viewer or publisher, not through
+//     the agent.
 //
 // All else is counted and forgotten.
 type mux struct {
@@ -48,9 +49,9 @@ type connKey struct {
 
 // home is an address that datagrams come from. The mux's mu guards it.
 type home struct {
-	viewer *Viewer  // whose DTLS and RTCP comes from there
-	conn   *muxConn // the viewer's, which awaits STUN responses
-	guest  *muxConn // another viewer's that does so too; nil: none
+	owner *link    // whose DTLS, RTCP and RTP comes from there
+	conn  *muxConn // the same's, which awaits STUN responses
+	guest *muxConn // another one's that does so too; nil: none
 }
 
 func newMux(s *SFU) (*mux, error) {
@@ -88,6 +89,7 @@ const (
 	stunOther
 	dtlsRecord
 	rtcpPacket
+	rtpPacket
 )
 
 // classify tells datagrams apart by their first bytes (RFC 7983 §7, RFC 5761
@@ -105,6 +107,8 @@ func classify(p []byte) content {
 		return dtlsRecord
 	case len(p) >= 8 && p[0] >= 128 && p[0] <= 191 && p[1] >= 192 && p[1] <= 223:
 		return rtcpPacket
+	case len(p) >= headerSize && p[0] >= 128 && p[0] <= 191:
+		return rtpPacket
 	}
 	return unknown
 }
@@ -139,7 +143,7 @@ func (m *mux) deliver(p []byte, from netip.AddrPort, now time.Time) bool {
 		conn := m.conns[connKey{string(key), from.Addr().Is6()}]
 		m.mu.RUnlock()
 		return conn.put(p, from)
-	case stunOther, dtlsRecord, rtcpPacket:
+	case stunOther, dtlsRecord, rtcpPacket, rtpPacket:
 		m.mu.RLock()
 		var h home
 		if at := m.homes[from]; at != nil {
@@ -150,7 +154,7 @@ func (m *mux) deliver(p []byte, from netip.AddrPort, now time.Time) bool {
 			taken := h.conn.put(p, from)
 			return h.guest.put(p, from) || taken
 		}
-		return h.viewer != nil && h.viewer.receive(kind, p, now)
+		return h.owner != nil && h.owner.receive(kind, p, now)
 	}
 	return false
 }
@@ -168,8 +172,8 @@ func (m *mux) wrote(c *muxConn, to netip.AddrPort) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch h := m.homeLocked(c.share, to); {
-	case h.viewer == nil || h.viewer == c.share.viewer || !h.viewer.isAt(to):
-		h.viewer, h.conn = c.share.viewer, c
+	case h.owner == nil || h.owner == c.share.owner || !h.owner.isAt(to):
+		h.owner, h.conn = c.share.owner, c
 	default:
 		h.guest = c
 	}
@@ -180,14 +184,14 @@ func (m *mux) moved(share *muxShare, to netip.AddrPort) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h := m.homeLocked(share, to)
-	if h.viewer == share.viewer {
+	if h.owner == share.owner {
 		return
 	}
 	conn := h.guest
 	if conn != nil && conn.share != share {
 		conn = nil // it becomes known with the agent's next check
 	}
-	h.viewer, h.conn, h.guest = share.viewer, conn, nil
+	h.owner, h.conn, h.guest = share.owner, conn, nil
 }
 
 // homeLocked finds an address or makes it known. Of the addresses of a viewer
@@ -203,7 +207,7 @@ func (m *mux) homeLocked(share *muxShare, at netip.AddrPort) *home {
 	}
 	if len(share.at) >= viewerHomes {
 		i := 0
-		if share.viewer.isAt(share.at[0]) {
+		if share.owner.isAt(share.at[0]) {
 			i = 1
 		}
 		m.forgetLocked(share, share.at[i])
@@ -218,7 +222,7 @@ func (m *mux) forgetLocked(share *muxShare, at netip.AddrPort) {
 	h := m.homes[at]
 	switch {
 	case h == nil:
-	case h.viewer == share.viewer:
+	case h.owner == share.owner:
 		delete(m.homes, at)
 	case h.guest != nil && h.guest.share == share:
 		h.guest = nil
@@ -228,8 +232,8 @@ func (m *mux) forgetLocked(share *muxShare, at netip.AddrPort) {
 // muxShare is one viewer's part of the mux. It implements ice.UDPMux.
 type muxShare struct {
 	*mux
-	viewer *Viewer
-	at     []netip.AddrPort // its homes; the mux's mu guards it
+	owner *link
+	at    []netip.AddrPort // its homes; the mux's mu guards it
 }
 
 // GetListenAddresses implements ice.UDPMux; the agent makes a host candidate

@@ -71,7 +71,8 @@ func TestClassify(t *testing.T) {
 		"wrong magic":           {change(5, 0), unknown},
 		"another method":        {change(1, 3), unknown},
 		"no record":             {make([]byte, 12), unknown},
-		"media":                 {append([]byte{0x80, 96}, make([]byte, 20)...), unknown},
+		"media":                 {append([]byte{0x80, 96}, make([]byte, 20)...), rtpPacket},
+		"media cut short":       {append([]byte{0x80, 96}, make([]byte, 9)...), unknown},
 		"RTCP cut short":        {[]byte{0x80, 200, 0, 1, 0, 0, 0}, unknown},
 		"one byte":              {[]byte{0x16}, unknown},
 		"one byte, ChannelData": {[]byte{0x40}, unknown},
@@ -118,7 +119,7 @@ func bareMux(t testing.TB) (*mux, func() (*Viewer, *muxConn)) {
 		n++
 		v, _ := bareViewer(t)
 		v.sfu, v.dtls = s, packetio.NewBuffer()
-		v.share = &muxShare{mux: m, viewer: v}
+		v.share = &muxShare{mux: m, owner: &v.link}
 		c, err := v.share.GetConn(fmt.Sprintf("ufrag%d", n), &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {
 			t.Fatal(err)

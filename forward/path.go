@@ -22,47 +22,47 @@ const (
 	silentAfter     = 3 * time.Second  // a selected pair that may be left for another; more than keepalive
 )
 
-// open makes the viewer's ICE agent and answers its offer.
-func (v *Viewer) open(ctx context.Context) (string, error) {
+// open makes the ICE agent and answers the offer.
+func (l *link) open(ctx context.Context) (string, error) {
 	options := []ice.AgentOption{
-		ice.WithUDPMux(v.share),
+		ice.WithUDPMux(l.share),
 		ice.WithNetworkTypes([]ice.NetworkType{ice.NetworkTypeUDP4, ice.NetworkTypeUDP6, ice.NetworkTypeTCP4, ice.NetworkTypeTCP6}),
 		ice.WithCandidateTypes([]ice.CandidateType{ice.CandidateTypeHost}),
 		ice.WithMulticastDNSMode(ice.MulticastDNSModeDisabled),
 		ice.WithDisableActiveTCP(),
 		ice.WithInterfaceFilter(usableInterface),
-		ice.WithIPFilter(v.sfu.offers),
+		ice.WithIPFilter(l.sfu.offers),
 		ice.WithIncludeLoopback(),
 		ice.WithKeepaliveInterval(keepalive),
 		ice.WithDisconnectedTimeout(disconnectAfter),
 		ice.WithFailedTimeout(failAfter),
-		ice.WithLoggerFactory(v.sfu.pionLog),
-		ice.WithBindingRequestHandler(v.rebind),
+		ice.WithLoggerFactory(l.sfu.pionLog),
+		ice.WithBindingRequestHandler(l.rebind),
 	}
-	if n, _, _ := v.sfu.shared.known(v.sfu.bound.Addr()); n != nil {
+	if n, _, _ := l.sfu.shared.known(l.sfu.bound.Addr()); n != nil {
 		options = append(options, ice.WithNet(n))
 	}
-	if v.sfu.tcpMux != nil {
-		options = append(options, ice.WithTCPMux(v.sfu.tcpMux))
+	if l.sfu.tcpMux != nil {
+		options = append(options, ice.WithTCPMux(l.sfu.tcpMux))
 	}
 	agent, err := ice.NewAgentWithOptions(options...)
 	if err != nil {
 		return "", fmt.Errorf("ICE agent: %w", err)
 	}
-	v.agent = agent
+	l.agent = agent
 	_ = agent.OnConnectionStateChange(func(s ice.ConnectionState) {
 		if s == ice.ConnectionStateFailed {
-			v.cancel(errICEFailed)
+			l.cancel(errICEFailed)
 		}
 	})
-	_ = agent.OnSelectedCandidatePairChange(func(local, remote ice.Candidate) { v.moved(local, remote) })
-	text, err := v.gather(ctx, 0)
+	_ = agent.OnSelectedCandidatePairChange(func(local, remote ice.Candidate) { l.moved(local, remote) })
+	text, err := l.gather(ctx, 0)
 	if err != nil {
 		_ = agent.GracefulClose()
 		return "", err
 	}
-	for _, c := range v.offer.candidates {
-		if err := v.addCandidate(c); err != nil {
+	for _, c := range l.offer.candidates {
+		if err := l.addCandidate(c); err != nil {
 			_ = agent.GracefulClose()
 			return "", err
 		}
@@ -86,9 +86,9 @@ func (s *SFU) offers(ip net.IP) bool {
 }
 
 // gather collects the local candidates and writes the answer.
-func (v *Viewer) gather(ctx context.Context, version int) (string, error) {
+func (l *link) gather(ctx context.Context, version int) (string, error) {
 	found := make(chan ice.Candidate, 64)
-	if err := v.agent.OnCandidate(func(c ice.Candidate) {
+	if err := l.agent.OnCandidate(func(c ice.Candidate) {
 		select {
 		case found <- c:
 		default: // more than anybody needs
@@ -96,7 +96,7 @@ func (v *Viewer) gather(ctx context.Context, version int) (string, error) {
 	}); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrGone, err)
 	}
-	if err := v.agent.GatherCandidates(); err != nil {
+	if err := l.agent.GatherCandidates(); err != nil {
 		return "", fmt.Errorf("ICE: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, gatherLimit)
@@ -113,16 +113,16 @@ func (v *Viewer) gather(ctx context.Context, version int) (string, error) {
 		}
 		break
 	}
-	ufrag, pwd, err := v.agent.GetLocalUserCredentials()
+	ufrag, pwd, err := l.agent.GetLocalUserCredentials()
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrGone, err)
 	}
 	if version == 0 {
-		v.sessionID = rand.Uint64() >> 1 // RFC 9429 §5.2.1: 63 bits
+		l.sessionID = rand.Uint64() >> 1 // RFC 9429 §5.2.1: 63 bits
 	}
-	return answer(v.offer, v.chosen, answerParams{
-		sessionID: v.sessionID, version: version + 1, ufrag: ufrag, pwd: pwd, fingerprint: v.sfu.fingerprint,
-		candidates: slices.Concat(candidates, v.sfu.furtherCandidates(), v.sfu.publicCandidates()), stream: v.stream.id, lanes: v.lanes,
+	return l.answer(answerParams{
+		sessionID: l.sessionID, version: version + 1, ufrag: ufrag, pwd: pwd, fingerprint: l.sfu.fingerprint,
+		candidates: slices.Concat(candidates, l.sfu.furtherCandidates(), l.sfu.publicCandidates()),
 	}), nil
 }
 
@@ -159,9 +159,9 @@ func (s *SFU) publicCandidates() []string {
 // credentials, from a whole offer or an sdpfrag (RFC 8840), and returns the
 // new local credentials and candidates as an SDP answer. Media goes on over
 // the old pair until the new one works.
-func (v *Viewer) Restart(ctx context.Context, text string) (string, error) {
-	v.mending.Lock()
-	defer v.mending.Unlock()
+func (l *link) Restart(ctx context.Context, text string) (string, error) {
+	l.mending.Lock()
+	defer l.mending.Unlock()
 	var o offer
 	for line := range strings.Lines(text) {
 		key, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "a="), ":")
@@ -182,20 +182,20 @@ func (v *Viewer) Restart(ctx context.Context, text string) (string, error) {
 			return "", err
 		}
 	}
-	if err := v.agent.Restart("", ""); err != nil {
+	if err := l.agent.Restart("", ""); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrGone, err)
 	}
-	if err := v.agent.SetRemoteCredentials(o.ufrag, o.pwd); err != nil {
+	if err := l.agent.SetRemoteCredentials(o.ufrag, o.pwd); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrOffer, err)
 	}
-	v.restarts++
-	v.remotes.Store(0)
-	answer, err := v.gather(ctx, v.restarts)
+	l.restarts++
+	l.remotes.Store(0)
+	answer, err := l.gather(ctx, l.restarts)
 	if err != nil {
 		return "", err
 	}
 	for _, c := range o.candidates {
-		if err := v.addCandidate(c); err != nil {
+		if err := l.addCandidate(c); err != nil {
 			return "", err
 		}
 	}
@@ -209,8 +209,8 @@ func (v *Viewer) Restart(ctx context.Context, text string) (string, error) {
 // the dead one until it fails. A pair counts once our own check on it was
 // answered, so that nobody can draw media to an address that is not the
 // viewer's.
-func (v *Viewer) rebind(_ *stun.Message, _, remote ice.Candidate, pair *ice.CandidatePair) bool {
-	now := v.selected.Load()
+func (l *link) rebind(_ *stun.Message, _, remote ice.Candidate, pair *ice.CandidatePair) bool {
+	now := l.selected.Load()
 	if now == nil || (*now).Equal(remote) || pair.ResponsesReceived() == 0 {
 		return false
 	}
@@ -219,39 +219,39 @@ func (v *Viewer) rebind(_ *stun.Message, _, remote ice.Candidate, pair *ice.Cand
 
 // moved is called when another candidate pair is selected. Over plain UDP
 // media goes from the media socket straight to the viewer's address.
-func (v *Viewer) moved(local, remote ice.Candidate) {
+func (l *link) moved(local, remote ice.Candidate) {
 	path := fmt.Sprintf("%s/%s", remote.Type(), local.NetworkType().NetworkShort())
 	addr := net.JoinHostPort(remote.Address(), fmt.Sprint(remote.Port()))
-	v.log.Debug("path", "path", path, "remote", addr)
-	v.selected.Store(&remote)
-	v.where.Store(&[2]string{path, addr})
+	l.log.Debug("path", "path", path, "remote", addr)
+	l.selected.Store(&remote)
+	l.where.Store(&[2]string{path, addr})
 	ap, err := netip.ParseAddrPort(addr)
 	if err == nil && local.NetworkType().IsUDP() && local.Type() != ice.CandidateTypeRelay {
 		ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-		v.remote.Store(&ap)
-		v.sfu.mux.moved(v.share, ap)
+		l.remote.Store(&ap)
+		l.sfu.mux.moved(l.share, ap)
 	} else {
-		v.remote.Store(nil)
+		l.remote.Store(nil)
 	}
 }
 
-// isAt tells whether the viewer's media goes to an address.
-func (v *Viewer) isAt(addr netip.AddrPort) bool {
-	at := v.remote.Load()
+// isAt tells whether packets go to an address.
+func (l *link) isAt(addr netip.AddrPort) bool {
+	at := l.remote.Load()
 	return at != nil && *at == addr
 }
 
 // path is the kind of the selected pair, "host/udp"; empty before there is one.
-func (v *Viewer) path() string {
-	if w := v.where.Load(); w != nil {
+func (l *link) path() string {
+	if w := l.where.Load(); w != nil {
 		return w[0]
 	}
 	return ""
 }
 
 // remoteAddr is the viewer's address; empty before there is one.
-func (v *Viewer) remoteAddr() string {
-	if w := v.where.Load(); w != nil {
+func (l *link) remoteAddr() string {
+	if w := l.where.Load(); w != nil {
 		return w[1]
 	}
 	return ""

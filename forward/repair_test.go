@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"edged/internal/lab/link"
+	lablink "edged/internal/lab/link"
 )
 
 // badness is a link that loses packets both ways and delays those of each frame
@@ -14,7 +14,7 @@ import (
 type badness struct {
 	random *rand.Rand
 	loss   float64
-	burst  link.Burst
+	burst  lablink.Burst
 	jitter time.Duration
 	deaf   bool // no transport-wide feedback: requests alone
 
@@ -124,7 +124,7 @@ func TestLossIsMended(t *testing.T) {
 		{"2 %", badness{loss: .02}},
 		{"5 %", badness{loss: .05}},
 		{"10 %", badness{loss: .10}},
-		{"bursts of 5, 2.4 %", badness{burst: link.Burst{Enter: .005, Leave: .2}}},
+		{"bursts of 5, 2.4 %", badness{burst: lablink.Burst{Enter: .005, Leave: .2}}},
 		{"jitter of 0 to 80 ms", badness{jitter: 80 * time.Millisecond}},
 	} {
 		var late [2]int

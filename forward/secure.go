@@ -20,10 +20,15 @@ import (
 
 // secured is a finished DTLS-SRTP handshake (RFC 5764).
 type secured struct {
-	conn    *dtls.Conn
-	media   *protect.Protector // RTP to the viewer
-	in, out *srtp.Context      // RTCP
+	conn  *dtls.Conn
+	media *protect.Protector // RTP to the viewer
+	out   *srtp.Context      // RTCP to the viewer, or publisher
+	in    *srtp.Context      // what it sends
 }
+
+// replayWindow is how many packets late one may come that is not taken for a
+// replay (RFC 3711 §3.3.2): what is sent again without RTX comes late.
+const replayWindow = 1024
 
 // dtlsProfiles gives the SRTP profiles to negotiate, the one that costs least
 // on this machine first.
@@ -39,22 +44,22 @@ func dtlsProfiles() ([]dtls.SRTPProtectionProfile, error) {
 // handshake does DTLS over the ICE connection, as the server, so that the box
 // chooses the SRTP profile, unless the viewer insists on that role. It checks
 // the viewer's certificate against the offer's fingerprint (RFC 8122).
-func (v *Viewer) handshake(ctx context.Context, conn *ice.Conn, in *packetio.Buffer) (*secured, error) {
+func (l *link) handshake(ctx context.Context, conn *ice.Conn, in *packetio.Buffer) (*secured, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, handshakeLimit, errors.New("DTLS: no answer"))
 	defer cancel()
 	pc := &dtlsPacketConn{conn: conn, in: in}
 	shared := []dtls.Option{
-		dtls.WithCertificates(v.sfu.cert),
-		dtls.WithSRTPProtectionProfiles(v.sfu.profiles...),
+		dtls.WithCertificates(l.sfu.cert),
+		dtls.WithSRTPProtectionProfiles(l.sfu.profiles...),
 		dtls.WithInsecureSkipVerify(true), // the fingerprint stands for the chain
 		dtls.WithExtendedMasterSecret(dtls.RequireExtendedMasterSecret),
 		dtls.WithFlightInterval(200 * time.Millisecond),
-		dtls.WithLoggerFactory(v.sfu.pionLog),
-		dtls.WithVerifyPeerCertificate(v.verify),
+		dtls.WithLoggerFactory(l.sfu.pionLog),
+		dtls.WithVerifyPeerCertificate(l.verify),
 	}
 	var d *dtls.Conn
 	var err error
-	if v.offer.passive {
+	if l.offer.passive {
 		options := make([]dtls.ClientOption, len(shared))
 		for i, o := range shared {
 			options[i] = o
@@ -75,14 +80,14 @@ func (v *Viewer) handshake(ctx context.Context, conn *ice.Conn, in *packetio.Buf
 	}
 	if err := d.HandshakeContext(ctx); err != nil {
 		err = fmt.Errorf("DTLS: %w", err)
-		v.cancel(err) // limits how long Close may take
+		l.cancel(err) // limits how long Close may take
 		_ = d.Close()
 		return nil, err
 	}
-	s, err := newSecured(d, v.offer.passive)
+	s, err := newSecured(d, l.offer.passive)
 	if err != nil {
 		err = fmt.Errorf("SRTP: %w", err)
-		v.cancel(err)
+		l.cancel(err)
 		_ = d.Close()
 		return nil, err
 	}
@@ -90,11 +95,11 @@ func (v *Viewer) handshake(ctx context.Context, conn *ice.Conn, in *packetio.Buf
 }
 
 // verify holds the viewer's certificate against the fingerprint in its offer.
-func (v *Viewer) verify(certs [][]byte, _ [][]*x509.Certificate) error {
+func (l *link) verify(certs [][]byte, _ [][]*x509.Certificate) error {
 	if len(certs) == 0 {
 		return errors.New("the viewer sent no certificate")
 	}
-	if got := fingerprint(certs[0]); got != v.offer.fingerprint {
+	if got := fingerprint(certs[0]); got != l.offer.fingerprint {
 		return errors.New("the viewer's certificate does not match the fingerprint in its offer")
 	}
 	return nil
@@ -129,7 +134,7 @@ func newSecured(d *dtls.Conn, client bool) (*secured, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := srtp.CreateContext(cfg.Keys.RemoteMasterKey, cfg.Keys.RemoteMasterSalt, cfg.Profile, srtp.SRTCPReplayProtection(64))
+	in, err := srtp.CreateContext(cfg.Keys.RemoteMasterKey, cfg.Keys.RemoteMasterSalt, cfg.Profile, srtp.SRTCPReplayProtection(64), srtp.SRTPReplayProtection(replayWindow))
 	if err != nil {
 		return nil, err
 	}

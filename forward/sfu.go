@@ -10,9 +10,7 @@ package forward
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,7 +28,6 @@ import (
 
 	"github.com/pion/dtls/v3"
 	"github.com/pion/ice/v4"
-	"github.com/pion/transport/v4/packetio"
 )
 
 // SFU forwards streams to viewers over one UDP port and one TCP port.
@@ -280,7 +277,7 @@ func (s *SFU) join(ctx context.Context, st *Stream, o ViewerOptions) (*Viewer, s
 func (v *Viewer) admitted(s *SFU) {
 	v.ctx, v.cancel = context.WithCancelCause(s.ctx)
 	v.bookLowest()
-	v.share = &muxShare{mux: s.mux, viewer: v}
+	v.share = &muxShare{mux: s.mux, owner: &v.link}
 	s.viewers[v] = struct{}{}
 	s.group.Add(1)
 }
@@ -292,19 +289,10 @@ func (s *SFU) forget(v *Viewer) {
 }
 
 func (s *SFU) newViewer(st *Stream, o ViewerOptions, parsed *offer, chosen []selection) *Viewer {
-	var id [16]byte
-	_, _ = rand.Read(id[:])
-	v := &Viewer{
-		id: base64.RawURLEncoding.EncodeToString(id[:]), subject: o.Subject, stream: st, sfu: s, since: time.Now(),
-		offer: parsed, chosen: chosen, done: make(chan struct{}), queue: newQueue(), dtls: packetio.NewBuffer(), quality: Auto,
-	}
+	v := &Viewer{link: s.newLink(o.Subject, o.Log, parsed), stream: st, chosen: chosen, queue: newQueue(), quality: Auto}
+	v.answer, v.takeRTCP = v.answerWith, v.feedback
 	v.queue.drained, v.queue.skip = st.signal, v.skip
-	v.dtls.SetLimitCount(dtlsQueue)
-	log := o.Log
-	if log == nil {
-		log = s.log
-	}
-	v.log = log.With("camera", st.id, "viewer", v.id[:6])
+	v.log = v.log.With("camera", st.id, "viewer", v.id[:6])
 	return v
 }
 

@@ -2,8 +2,6 @@ package forward
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"net/netip"
@@ -15,9 +13,7 @@ import (
 	"edged/forward/data"
 	"edged/forward/protect"
 
-	"github.com/pion/ice/v4"
 	"github.com/pion/srtp/v3"
-	"github.com/pion/transport/v4/packetio"
 )
 
 const (
@@ -38,30 +34,13 @@ type ViewerOptions struct {
 // Viewer is one viewer of one stream: an ICE agent, a DTLS handshake, and a
 // lane for each track. Its methods may be called from any goroutine.
 type Viewer struct {
-	id      string
-	subject string
-	stream  *Stream
-	sfu     *SFU
-	log     *slog.Logger
-	since   time.Time
-	offer   *offer
-	chosen  []selection
-	agent   *ice.Agent
-	ctx     context.Context // of run
-	cancel  context.CancelCauseFunc
-	done    chan struct{}
+	link
+	stream *Stream
+	chosen []selection
 
-	where  atomic.Pointer[[2]string]      // kind and address of the selected pair
-	remote atomic.Pointer[netip.AddrPort] // where media goes through the media socket; nil: through the agent
-	queue  *queue                         // what goes through the agent
-	data   atomic.Pointer[data.Channels]  // nil until the viewer uses them
-	share  *muxShare                      // of the media socket
-	dtls   *packetio.Buffer               // records that wait for the DTLS stack
-	in     inbound
-
-	selected atomic.Pointer[ice.Candidate] // the viewer's end of the selected pair
-	remotes  atomic.Int32                  // remote candidates taken, of this ICE generation
-	unsent   atomic.Uint64                 // packets, of those counted, that the kernel did not take
+	queue  *queue                        // what goes through the agent
+	data   atomic.Pointer[data.Channels] // nil until the viewer uses them
+	unsent atomic.Uint64                 // packets, of those counted, that the kernel did not take
 
 	worker atomic.Int32                   // that serves it; the stream's goroutine moves it
 	before struct{ work, packets uint64 } // the stream's goroutine: what was counted last
@@ -84,38 +63,7 @@ type Viewer struct {
 	repair    repair
 	playout   playout
 	budget    tokens
-
-	mending   sync.Mutex // one ICE restart at a time; guards the two below once open has returned
-	sessionID uint64     // of the answer's o= line
-	restarts  int
-
-	reason atomic.Pointer[string]
 }
-
-// Errors that end a viewer.
-var (
-	errClosed    = errors.New("closed by the viewer")
-	errICEFailed = errors.New("no working path to the viewer (ICE failed)")
-)
-
-// ID is unique in this process's life: 128 random bits, base64url, a secret
-// (WHEP's session URL rests on it).
-func (v *Viewer) ID() string { return v.id }
-
-// Done is closed when the viewer has ended.
-func (v *Viewer) Done() <-chan struct{} { return v.done }
-
-// Reason says why the viewer ended; empty before.
-func (v *Viewer) Reason() string {
-	if r := v.reason.Load(); r != nil {
-		return *r
-	}
-	return ""
-}
-
-// Close ends the viewer; reason goes to the log and to Reason. It does not
-// wait: see Done.
-func (v *Viewer) Close(reason string) { v.cancel(errors.New(reason)) }
 
 // run is the viewer's goroutine: it logs the reason once.
 func (v *Viewer) run(ctx context.Context) {
@@ -125,9 +73,7 @@ func (v *Viewer) run(ctx context.Context) {
 
 // end settles the reason: err, unless there was one before.
 func (v *Viewer) end(err error) {
-	v.cancel(err)
-	reason := context.Cause(v.ctx).Error()
-	v.reason.Store(&reason)
+	v.settle(err)
 	v.mu.Lock()
 	v.bookLayers()
 	v.mu.Unlock()
@@ -175,24 +121,6 @@ func (v *Viewer) runInner(ctx context.Context) error {
 	v.cancel(secure.wait(v.takeData(ctx, &group, secure)))
 	<-said
 	return context.Cause(ctx)
-}
-
-// connect does ICE until the first pair works.
-func (v *Viewer) connect(ctx context.Context) (*ice.Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, connectLimit, errICEFailed)
-	defer cancel()
-	start := v.agent.Accept
-	if v.offer.lite {
-		start = v.agent.Dial // RFC 8445 §6.1.1: against a lite agent the full one controls
-	}
-	conn, err := start(ctx, v.offer.ufrag, v.offer.pwd)
-	if err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		}
-		return nil, fmt.Errorf("ICE: %w", err)
-	}
-	return conn, nil
 }
 
 // pump sends every frame that is due; it never waits for the viewer. It
@@ -362,18 +290,6 @@ func (v *Viewer) seal(b *batch) bool {
 		return false
 	}
 	return true
-}
-
-// AddCandidate takes a remote candidate ("candidate:…", or with "a="), for
-// the ICE generation of the given ufrag where not empty. End-of-candidates is
-// the empty string. Errors: ErrOffer, ErrGone.
-func (v *Viewer) AddCandidate(candidate, ufrag string) error {
-	if ufrag != "" {
-		if current, _, err := v.agent.GetRemoteUserCredentials(); err == nil && current != "" && current != ufrag {
-			return nil // of a generation that has passed (RFC 8838 §11)
-		}
-	}
-	return v.addCandidate(candidate)
 }
 
 // Stats is the viewer's part of the statistics.

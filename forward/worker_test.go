@@ -24,7 +24,7 @@ func audience(t testing.TB, n int) (st *Stream, viewers []*Viewer) {
 	first, r := bareViewer(t)
 	st = first.stream
 	for range n {
-		v := &Viewer{sfu: st.sfu, stream: st, queue: newQueue(), since: testTime, quality: Auto, cancel: func(error) {}}
+		v := &Viewer{link: link{sfu: st.sfu, since: testTime, cancel: func(error) {}}, stream: st, queue: newQueue(), quality: Auto}
 		v.lanes = []*lane{newLane([]*ring{r}, 90000, videoFormat, testTime)}
 		v.media, v.out = protector(t), srtpContext(t)
 		viewers = append(viewers, v)
