@@ -138,7 +138,7 @@ func (g *gateway) wire(cfg config.Config, o options) error {
 		return err
 	}
 	g.sessions, err = signaling.New(signaling.Options{
-		Cameras: g.cameras, Join: signaling.JoinSFU(g.sfu), Gate: gate, Log: g.log, ICE: g.iceServers,
+		Cameras: g.cameras, Join: signaling.JoinSFU(g.sfu), Publish: signaling.PublishTo(g.cameras.Publish), Gate: gate, Log: g.log, ICE: g.iceServers,
 		Box: signaling.BoxInfo{Name: boxName(cfg), ID: g.identity.Box(), Version: version},
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"edged/capture"
 	"edged/capture/placeholder"
 	"edged/forward"
+	"edged/forward/ingest"
 	"edged/internal/snapshot"
 )
 
@@ -36,6 +37,7 @@ type Box struct {
 // camera is one entry of the configuration at work.
 type camera struct {
 	*capture.Camera
+	source capture.Source
 	stream *forward.Stream
 	shots  *snapshot.Cache
 	motion *watch // nil: not enabled
@@ -132,7 +134,7 @@ func (b *Box) prepare(cfg capture.Config) (*camera, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &camera{done: make(chan struct{})}
+	c := &camera{source: source, done: make(chan struct{})}
 	if c.Camera, err = capture.New(cfg, source, c, b.log); err != nil {
 		return nil, err
 	}
@@ -194,6 +196,22 @@ func (b *Box) Camera(id string) (capture.State, *forward.Stream, bool) {
 		return capture.State{}, nil, false
 	}
 	return c.State(), c.stream, true
+}
+
+// Publish takes a publisher for a camera whose source waits for one: see
+// [forward.SFU.Publish]; Camera, Source and Sound are filled in here. The error
+// may be forward.ErrNoIngest, too.
+func (b *Box) Publish(ctx context.Context, id string, o forward.PublisherOptions) (*forward.Publisher, string, error) {
+	c := b.find(id)
+	if c == nil {
+		return nil, "", forward.ErrNoIngest
+	}
+	source, ok := c.source.(*ingest.Source)
+	if !ok {
+		return nil, "", forward.ErrNoIngest
+	}
+	o.Camera, o.Source, o.Sound = id, source, c.Config().Audio.Enabled
+	return b.sfu.Publish(ctx, o)
 }
 
 // States lists the cameras' states in the order of the configuration.

@@ -12,6 +12,7 @@ import (
 	"edged/capture/rpicam"
 	"edged/capture/rtsp"
 	"edged/capture/v4l2"
+	"edged/forward/ingest"
 )
 
 // NewSource makes the source that a camera's URL names. It opens nothing.
@@ -29,6 +30,8 @@ func NewSource(cfg capture.Config, log *slog.Logger) (capture.Source, error) {
 		return rpicam.New(cfg, log)
 	case "file":
 		return file.New(cfg, log)
+	case "whip":
+		return ingest.New(log), nil
 	}
 	return nil, fmt.Errorf("source: %q is no kind of camera", scheme+":")
 }

@@ -81,12 +81,13 @@ stats.batch: "5" is not a whole number`},
 	{name: "not yet", doc: `
 cameras:
   - {id: a, source: "whip:", video: {codec: av1}, audio: {enabled: true}}
+  - {id: w, source: "whip:x"}
   - {id: c, source: "edged://box/cam"}
 turn: {tls_listen: ":5349", max_bps: 5, allow_peers: [10.0.0.0/8], deny_peers: [x]}
 uplink: {trust: [k]}
-`, want: `cameras[0].source: "whip:": whip: is not in this version
-cameras[0].video.codec: "av1" is not in this version: only "h264" is
-cameras[1].source: "edged://box/cam": edged: is not in this version
+`, want: `cameras[0].video.codec: "av1" is not in this version: only "h264" is
+cameras[1].source: "whip:x": there is nothing after whip:
+cameras[2].source: "edged://box/cam": edged: is not in this version
 turn.tls_listen: ":5349" is not in this version: leave it out
 turn.max_bps: 5 is not in this version: only 0 is
 turn.allow_peers: a list is not in this version: leave it out

@@ -24,8 +24,8 @@ const notYet = "is not in this version"
 
 // sourceNow and sourceLater are the schemes of cameras.
 var (
-	sourceNow   = []string{"rtsp", "rtsps", "v4l2", "rpicam", "file", "pattern"}
-	sourceLater = []string{"whip", "edged"}
+	sourceNow   = []string{"rtsp", "rtsps", "v4l2", "rpicam", "file", "pattern", "whip"}
+	sourceLater = []string{"edged"}
 )
 
 var rpicamNumber = regexp.MustCompile(`^([0-9]|1[0-5])$`)
@@ -42,7 +42,7 @@ func checkSource(s string) string {
 	case strings.Contains(s, Hidden):
 		return quote(s) + ": " + strconv.Quote(Hidden) + " stands for a secret and is none"
 	case !ok:
-		return quote(s) + " is not a source such as rtsp://10.0.0.5/main, v4l2:auto, file:/clip.mp4 or pattern:"
+		return quote(s) + " is not a source such as rtsp://10.0.0.5/main, v4l2:auto, file:/clip.mp4, pattern: or whip:"
 	case slices.Contains(sourceLater, scheme):
 		return quote(s) + ": " + scheme + ": " + notYet + "; there are " + strings.Join(sourceNow, ", ")
 	case !slices.Contains(sourceNow, scheme):
@@ -53,8 +53,8 @@ func checkSource(s string) string {
 		return quote(s) + " is not v4l2:auto or v4l2:/dev/…"
 	case scheme == "rpicam" && !rpicamNumber.MatchString(rest):
 		return quote(s) + " is not rpicam: and the number of a camera, 0 to 15"
-	case scheme == "pattern" && rest != "":
-		return quote(s) + ": there is nothing after pattern:"
+	case (scheme == "pattern" || scheme == "whip") && rest != "":
+		return quote(s) + ": there is nothing after " + scheme + ":"
 	case scheme == "file" && strings.Trim(rest, "/") == "":
 		return quote(s) + " names no file"
 	}

@@ -27,6 +27,8 @@ const (
 	full
 	limited
 	replay
+	busy
+	noIngest
 	badOffer
 	unknownView
 	gone
@@ -54,6 +56,8 @@ var kinds = map[kind]struct {
 	full:          {"full", -32006, http.StatusServiceUnavailable},
 	limited:       {"rate_limited", -32007, http.StatusTooManyRequests},
 	replay:        {"replay", -32008, http.StatusUnauthorized},
+	busy:          {"busy", -32602, http.StatusConflict},
+	noIngest:      {"no_ingest", -32602, http.StatusNotFound},
 	badOffer:      {"bad_offer", -32602, http.StatusUnprocessableEntity},
 	unknownView:   {"unknown_view", -32602, http.StatusNotFound},
 	gone:          {"gone", -32602, http.StatusNotFound},
@@ -102,6 +106,10 @@ func failureOf(err error) *failure {
 		return failf(unauthorized, "%v", err)
 	case errors.As(err, &codec):
 		return failf(noCodec, "%v", codec)
+	case errors.Is(err, forward.ErrBusy):
+		return failf(busy, "%v", err)
+	case errors.Is(err, forward.ErrNoIngest):
+		return failf(noIngest, "%v", err)
 	case errors.Is(err, forward.ErrOffer):
 		return failf(badOffer, "%v", err)
 	case errors.As(err, &crowded):

@@ -169,7 +169,7 @@ var qualities = map[string]bool{string(forward.Auto): true, string(forward.High)
 // setQuality asks for a quality and returns the one in force.
 func setQuality(v *view, asked string) string {
 	q := forward.Quality(cmp.Or(asked, string(forward.Auto)))
-	v.SetQuality(q)
+	v.viewer.SetQuality(q)
 	return string(q)
 }
 

@@ -181,6 +181,21 @@ func (r *rig) join(_ context.Context, _ *forward.Stream, o forward.ViewerOptions
 	return v, "v=0\r\nanswer to " + o.Subject + "\r\n", nil
 }
 
+// publish takes a publisher for dock alone.
+func (r *rig) publish(_ context.Context, camera string, o forward.PublisherOptions) (Peer, string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refuse != nil {
+		return nil, "", r.refuse
+	}
+	if camera != "dock" {
+		return nil, "", forward.ErrNoIngest
+	}
+	p := &fakeViewer{id: newID(), done: make(chan struct{})}
+	r.viewers = append(r.viewers, p)
+	return p, "v=0\r\nanswer to " + o.Subject + "\r\n", nil
+}
+
 func (r *rig) viewer(i int) *fakeViewer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -214,7 +229,7 @@ func newRig(t testing.TB, sfu *forward.SFU) *rig {
 		st.Phase, st.Code, st.Reason = capture.Offline, capture.CodeRefused, "connection refused"
 	})
 	s, err := New(Options{
-		Cameras: r.cameras, Join: join, Box: BoxInfo{Name: "box", ID: "id", Version: "test"},
+		Cameras: r.cameras, Join: join, Publish: r.publish, Box: BoxInfo{Name: "box", ID: "id", Version: "test"},
 		Gate: auth.NewGate(auth.NewVerifier(boxKey.Public().(ed25519.PublicKey), nil), false),
 		ICE: func(subject, host string) []forward.ICEServer {
 			return []forward.ICEServer{{URLs: []string{"stun:" + host + ":3478"}}, {URLs: []string{"turn:" + host + ":3478?transport=udp"}, Username: "1:" + subject, Credential: `p"w`}}
@@ -239,6 +254,13 @@ func (r *rig) serve(t testing.TB) string {
 	})
 	mux.HandleFunc("DELETE /whep/{camera}/{id}", func(w http.ResponseWriter, q *http.Request) {
 		r.WHEPDelete(w, q, q.PathValue("camera"), q.PathValue("id"))
+	})
+	mux.HandleFunc("POST /whip/{camera}", func(w http.ResponseWriter, q *http.Request) { r.WHIP(w, q, q.PathValue("camera")) })
+	mux.HandleFunc("PATCH /whip/{camera}/{id}", func(w http.ResponseWriter, q *http.Request) {
+		r.WHIPPatch(w, q, q.PathValue("camera"), q.PathValue("id"))
+	})
+	mux.HandleFunc("DELETE /whip/{camera}/{id}", func(w http.ResponseWriter, q *http.Request) {
+		r.WHIPDelete(w, q, q.PathValue("camera"), q.PathValue("id"))
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup // of handlers: a hijacked one outlives httptest's Close

@@ -1,6 +1,6 @@
 // Package signaling brings viewers and the SFU together: JSON-RPC 2.0 over
 // WebSocket ([Server.RPC]) and over plain HTTP ([Server.Signal]), both on one
-// transport-free [Session], and WHEP ([Server.WHEP]).
+// transport-free [Session], WHEP ([Server.WHEP]); and WHIP ([Server.WHIP]) for those who publish.
 package signaling
 
 import (
@@ -19,15 +19,21 @@ import (
 	"edged/internal/auth"
 )
 
-// Viewer is what this package asks of a *forward.Viewer.
-type Viewer interface {
+// Peer is what this package asks of a *forward.Viewer and of a
+// *forward.Publisher.
+type Peer interface {
 	ID() string
 	AddCandidate(candidate, ufrag string) error
 	Restart(ctx context.Context, offer string) (answer string, err error)
-	SetQuality(q forward.Quality)
 	Close(reason string)
 	Done() <-chan struct{}
 	Reason() string
+}
+
+// Viewer is what this package asks of a *forward.Viewer.
+type Viewer interface {
+	Peer
+	SetQuality(q forward.Quality)
 }
 
 // Join admits a viewer to a stream, as (*forward.SFU).Join does.
@@ -44,10 +50,25 @@ func JoinSFU(sfu *forward.SFU) Join {
 	}
 }
 
-// Options are what a Server needs. All but ICE and Log are required.
+// Publish takes a publisher for a camera, as (*box.Box).Publish does.
+type Publish func(ctx context.Context, camera string, o forward.PublisherOptions) (Peer, string, error)
+
+// PublishTo is the Publish of a box.
+func PublishTo(publish func(context.Context, string, forward.PublisherOptions) (*forward.Publisher, string, error)) Publish {
+	return func(ctx context.Context, camera string, o forward.PublisherOptions) (Peer, string, error) {
+		p, answer, err := publish(ctx, camera, o)
+		if err != nil {
+			return nil, "", err // not p: as above
+		}
+		return p, answer, nil
+	}
+}
+
+// Options are what a Server needs. All but Publish, ICE and Log are required.
 type Options struct {
 	Cameras Cameras
 	Join    Join
+	Publish Publish // nil: no camera takes a publisher
 	Gate    *auth.Gate
 	Box     BoxInfo
 	ICE     func(subject, host string) []forward.ICEServer // host: the name or address that the client reached the box by
@@ -83,6 +104,8 @@ type Server struct {
 	helloWait time.Duration
 	heartbeat time.Duration
 
+	publishers registry // WHIP's
+
 	views registry // WHEP's, and those of /api/v1/signal; a WebSocket session keeps its own
 
 	mu       sync.Mutex // guards sessions
@@ -99,6 +122,11 @@ func New(o Options) (*Server, error) {
 	}
 	if o.ICE == nil {
 		o.ICE = func(string, string) []forward.ICEServer { return nil }
+	}
+	if o.Publish == nil {
+		o.Publish = func(context.Context, string, forward.PublisherOptions) (Peer, string, error) {
+			return nil, "", forward.ErrNoIngest
+		}
 	}
 	return &Server{o: o, log: o.Log, helloWait: helloWait, heartbeat: heartbeat}, nil
 }
@@ -154,13 +182,15 @@ func (s *Server) join(ctx context.Context, g auth.Grant, camera, offer string) (
 		return nil, "", f
 	}
 	s.stats.handshake(time.Since(began))
-	return newView(viewer, camera, offer, g), answer, nil
+	v = newView(viewer, camera, offer, g)
+	v.viewer = viewer
+	return v, answer, nil
 }
 
 // lost tells that a camera has been away for longer than its grace, and that
 // nothing is shown in its place.
 func lost(st capture.State, now time.Time) bool {
-	away := st.Phase == capture.Offline || st.Phase == capture.Unmet
+	away := st.Phase == capture.Offline || st.Phase == capture.Unmet || st.Phase == capture.Waiting
 	return away && now.Sub(st.LastFrame) > grace && !st.Placeholder
 }
 

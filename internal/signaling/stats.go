@@ -10,9 +10,9 @@ import (
 
 // Stats is what signalling has done since the process started.
 type Stats struct {
-	Active    map[string]int    // connections by transport: websocket, http, whep
+	Active    map[string]int    // connections by transport: websocket, http, whep, whip
 	Handshake forward.Histogram // offer taken → answer made
-	Messages  map[string]uint64 // by method + "\x00" + result; of HTTP: "whep.post", "whep.patch", "whep.delete"
+	Messages  map[string]uint64 // by method + "\x00" + result; of HTTP: "whep.post", "whip.patch" and the like
 }
 
 // handshakeBounds are in seconds: a join takes about a millisecond, and
@@ -51,13 +51,14 @@ func (s *stats) message(method string, f *failure) {
 // Stats may be called from any goroutine.
 func (s *Server) Stats() Stats {
 	http, whep := s.views.count()
+	_, whip := s.publishers.count()
 	s.mu.Lock()
 	ws := s.sessions
 	s.mu.Unlock()
 	s.stats.mu.Lock()
 	defer s.stats.mu.Unlock()
 	return Stats{
-		Active:    map[string]int{"websocket": ws, "http": http, "whep": whep},
+		Active:    map[string]int{"websocket": ws, "http": http, "whep": whep, "whip": whip},
 		Handshake: forward.Histogram{Bounds: handshakeBounds, Counts: append([]uint64(nil), s.stats.counts[:]...), Sum: s.stats.sum},
 		Messages:  maps.Clone(s.stats.messages),
 	}

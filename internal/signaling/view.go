@@ -9,9 +9,10 @@ import (
 	"edged/internal/auth"
 )
 
-// view is one viewer as signalled.
+// view is one viewer, or publisher, as signalled.
 type view struct {
-	Viewer
+	Peer
+	viewer Viewer // the same; nil: a publisher
 	camera string
 	owner  string      // who may speak of it over /api/v1/signal; empty: who knows its URL
 	expiry *time.Timer // ends the view with its token; nil where that has no end
@@ -21,10 +22,10 @@ type view struct {
 	etag  string     // names this ICE session
 }
 
-func newView(viewer Viewer, camera, offer string, g auth.Grant) *view {
-	v := &view{Viewer: viewer, camera: camera, ufrag: iceOf(offer).ufrag, etag: newETag()}
+func newView(peer Peer, camera, offer string, g auth.Grant) *view {
+	v := &view{Peer: peer, camera: camera, ufrag: iceOf(offer).ufrag, etag: newETag()}
 	if !g.Expires.IsZero() {
-		v.expiry = time.AfterFunc(time.Until(g.Expires), func() { viewer.Close("token expired") })
+		v.expiry = time.AfterFunc(time.Until(g.Expires), func() { peer.Close("token expired") })
 	}
 	return v
 }

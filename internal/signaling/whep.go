@@ -46,15 +46,20 @@ func (s *Server) whepPost(w http.ResponseWriter, r *http.Request, camera string)
 		return f
 	}
 	s.views.add(v)
+	s.created(w, r, "/whep/", v, g, answer)
+	return nil
+}
+
+// created answers with a new session, whose URL begins with root.
+func (s *Server) created(w http.ResponseWriter, r *http.Request, root string, v *view, g auth.Grant, answer string) {
 	h := w.Header()
-	h.Set("Location", "/whep/"+url.PathEscape(camera)+"/"+url.PathEscape(v.ID()))
+	h.Set("Location", root+url.PathEscape(v.camera)+"/"+url.PathEscape(v.ID()))
 	h.Set("ETag", v.etag)
 	h.Set("Accept-Patch", typeFrag)
 	for _, link := range links(s.ICEServers(g.Subject, Host(r))) {
 		h.Add("Link", link)
 	}
 	reply(w, http.StatusCreated, typeSDP, answer)
-	return nil
 }
 
 // links are ICE servers as Link headers (RFC 9725 §4.6).
@@ -92,15 +97,16 @@ func quote(s string) string {
 // WHEPPatch serves PATCH on a session: trickled candidates, or an ICE restart
 // where the fragment has a new ufrag (RFC 9725 §4.3).
 func (s *Server) WHEPPatch(w http.ResponseWriter, r *http.Request, camera, id string) {
-	f := s.whepPatch(w, r, camera, id)
+	f := s.patch(w, r, &s.views, camera, id)
 	if f != nil {
 		problem(w, f)
 	}
 	s.stats.message("whep.patch", f)
 }
 
-func (s *Server) whepPatch(w http.ResponseWriter, r *http.Request, camera, id string) *failure {
-	v, f := s.whepView(camera, id)
+// patch serves PATCH on a session of WHEP or WHIP.
+func (s *Server) patch(w http.ResponseWriter, r *http.Request, among *registry, camera, id string) *failure {
+	v, f := among.find(camera, id)
 	if f != nil {
 		return f
 	}
@@ -124,7 +130,7 @@ func (s *Server) whepPatch(w http.ResponseWriter, r *http.Request, camera, id st
 	if frag.ufrag == "" || frag.ufrag == v.ufrag {
 		return trickleLocked(w, v, frag)
 	}
-	return whepRestartLocked(w, r, v, frag, body)
+	return restartICELocked(w, r, v, frag, body)
 }
 
 // trickleLocked hands the candidates on; v.mu is held.
@@ -143,8 +149,8 @@ func trickleLocked(w http.ResponseWriter, v *view, frag fragment) *failure {
 	return nil
 }
 
-// whepRestartLocked restarts ICE; v.mu is held.
-func whepRestartLocked(w http.ResponseWriter, r *http.Request, v *view, frag fragment, body string) *failure {
+// restartICELocked restarts ICE; v.mu is held.
+func restartICELocked(w http.ResponseWriter, r *http.Request, v *view, frag fragment, body string) *failure {
 	if frag.pwd == "" {
 		return failf(badOffer, "sdpfrag: a new ice-ufrag without ice-pwd")
 	}
@@ -171,19 +177,25 @@ func matches(header, etag string) bool {
 
 // WHEPDelete serves DELETE on a session: the viewer leaves.
 func (s *Server) WHEPDelete(w http.ResponseWriter, _ *http.Request, camera, id string) {
-	v, f := s.whepView(camera, id)
-	if f != nil {
-		problem(w, f)
-	} else {
-		s.views.drop(v)
-		v.Close("closed by the viewer")
-		w.WriteHeader(http.StatusOK)
-	}
-	s.stats.message("whep.delete", f)
+	s.stats.message("whep.delete", s.views.end(w, camera, id, "closed by the viewer"))
 }
 
-func (s *Server) whepView(camera, id string) (*view, *failure) {
-	v, ok := s.views.get(id)
+// end serves DELETE on a session of WHEP or WHIP.
+func (r *registry) end(w http.ResponseWriter, camera, id, reason string) *failure {
+	v, f := r.find(camera, id)
+	if f != nil {
+		problem(w, f)
+		return f
+	}
+	r.drop(v)
+	v.Close(reason)
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// find gives the session that a URL names.
+func (r *registry) find(camera, id string) (*view, *failure) {
+	v, ok := r.get(id)
 	if !ok || v.camera != camera || v.owner != "" {
 		return nil, failf(unknownView, "no such session, or it has ended")
 	}

@@ -16,7 +16,7 @@ import (
 // Config.Put and Snapshot excepted. Nil members: Key (no self-signed HTTPS), Metrics,
 // Config, Stats and Topology (their routes answer 404), Ready (always ready).
 type Deps struct {
-	Signaling *signaling.Server         // WHEP, /rpc and /api/v1/signal
+	Signaling *signaling.Server         // WHEP, WHIP, /rpc and /api/v1/signal
 	Page      fs.FS                     // static files, index.html at the root
 	Key       crypto.Signer             // the box's P-256 key, for a self-signed certificate
 	Box       func() Box                // GET /api/v1/box; Health and Uptime are filled in here

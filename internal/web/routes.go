@@ -33,6 +33,17 @@ func (s *Server) routes() *http.ServeMux {
 		},
 
 		"/api/v1/cameras/{id}/snapshot.jpg": {"GET": s.snapshot},
+		"/whip/{camera}": {"POST": func(w http.ResponseWriter, r *http.Request) {
+			sig.WHIP(w, r, r.PathValue("camera"))
+		}},
+		"/whip/{camera}/{session}": {
+			"PATCH": func(w http.ResponseWriter, r *http.Request) {
+				sig.WHIPPatch(w, r, r.PathValue("camera"), r.PathValue("session"))
+			},
+			"DELETE": func(w http.ResponseWriter, r *http.Request) {
+				sig.WHIPDelete(w, r, r.PathValue("camera"), r.PathValue("session"))
+			},
+		},
 
 		"/api/v1/box":          {"GET": s.box},
 		"/api/v1/cameras":      {"GET": s.cameras},

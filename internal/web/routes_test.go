@@ -76,7 +76,11 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/whep/dock", "", "application/sdp", "v=0", 401, ""},
 		{"POST", "/whep/nope", "view", "application/sdp", "v=0", 404, ""},
 		{"POST", "/whep/dock", "view", "application/sdp", "v=0", 422, "offer"},
-		{"POST", "/whip/dock", "view", "application/sdp", "v=0", 404, ""},
+		{"GET", "/whip/dock", "view", "", "", 405, "POST"},
+		{"POST", "/whip/dock", "", "application/sdp", "v=0", 401, ""},
+		{"POST", "/whip/dock", "view", "application/sdp", "v=0", 403, "publish"},
+		{"PUT", "/whip/dock/x", "", "", "", 405, "PATCH"},
+		{"DELETE", "/whip/dock/x", "", "", "", 404, ""},
 		{"POST", "/api/v1/login", "", js, "{}", 404, ""},
 		{"GET", "/debug/pprof/", "admin", "", "", 404, ""},
 	} {

@@ -7,7 +7,7 @@ import { rows } from './stats.js';
 const REST = 5000;      // ms out of sight, then no media: a keyframe brings the picture back
 const KEPT = 60_000;    // ms out of sight, then no connection: the box's places are for those who watch
 
-const PHASES = { starting: 'starting', live: 'live', stalled: 'stalled', offline: 'offline', unmet: 'not possible' };
+const PHASES = { starting: 'starting', live: 'live', stalled: 'stalled', offline: 'offline', unmet: 'not possible', waiting: 'waiting' };
 
 /** What a tile says: tone for the dot, state for the caption, notice over the picture (or ''). */
 export function describe(camera, view, connected) {
@@ -15,7 +15,7 @@ export function describe(camera, view, connected) {
   if (!connected) return { tone: 'wait', state: 'reconnecting', notice: view.frames ? '' : 'connecting…' };
   if (camera.state !== 'live') {
     const why = camera.last_error?.detail ? `${phase}: ${camera.last_error.detail}` : phase;
-    return { tone: camera.state === 'starting' ? 'wait' : 'bad', state: why, notice: camera.placeholder && view.frames ? '' : why };
+    return { tone: camera.state === 'starting' || camera.state === 'waiting' ? 'wait' : 'bad', state: why, notice: camera.placeholder && view.frames ? '' : why };
   }
   switch (view.state) {
     case 'live': return { tone: 'live', state: 'live', notice: view.text };
