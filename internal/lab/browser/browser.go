@@ -41,6 +41,7 @@ type Options struct {
 	Kind          Kind // Chromium, where empty
 	Width, Height int  // of the window in CSS pixels; 1280 × 800 where zero
 	Dark          bool // prefers a dark colour scheme (Chromium only)
+	Camera        bool // has a camera and a microphone that are not real, and lets pages use them (Chromium only)
 }
 
 // Page is a browser with one page. Its methods block until the browser has
@@ -85,7 +86,7 @@ func Launch(ctx context.Context, o Options) (*Page, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("browser driver: %w", err)
 	}
-	err = p.ask(command{Op: "launch", Browser: o.Kind, Path: program, Width: o.Width, Height: o.Height, Dark: o.Dark}, &p.Version)
+	err = p.ask(command{Op: "launch", Browser: o.Kind, Path: program, Width: o.Width, Height: o.Height, Dark: o.Dark, Camera: o.Camera}, &p.Version)
 	if err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
@@ -180,6 +181,7 @@ type command struct {
 	Width   int    `json:"width,omitempty"`
 	Height  int    `json:"height,omitempty"`
 	Dark    bool   `json:"dark,omitempty"`
+	Camera  bool   `json:"camera,omitempty"`
 	URL     string `json:"url,omitempty"`
 	Code    string `json:"code,omitempty"`
 	Millis  int64  `json:"ms,omitempty"`

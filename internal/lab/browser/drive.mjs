@@ -2,7 +2,7 @@
 // line from standard input, writes one JSON answer a line to standard output.
 // The browser ends with standard input, or with this process.
 //
-//   {"op":"launch", "browser", "path", "width", "height", "dark"}
+//   {"op":"launch", "browser", "path", "width", "height", "dark", "camera"}
 //   {"op":"goto", "url"}   {"op":"eval", "code"}   {"op":"wait", "code", "ms"}
 //   {"op":"click", "code"}   {"op":"key", "code"}   {"op":"type", "code"}
 //   {"op":"shot", "code"}   {"op":"said"}   {"op":"loss", "percent"}   {"op":"hide", "hidden"}
@@ -16,15 +16,17 @@ import puppeteer from 'puppeteer-core';
 const CHROMIUM = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update',
   '--disable-sync', '--disable-quic', '--no-first-run'];
 
+const CAMERA = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'];
+
 let browser, page, cdp, front;
 const said = []; // what the page wrote to its console, and its uncaught errors
 
 const operations = {
-  async launch({ browser: kind, path, width, height, dark }) {
+  async launch({ browser: kind, path, width, height, dark, camera }) {
     browser = await puppeteer.launch({
       browser: kind, executablePath: path, headless: true, acceptInsecureCerts: true,
       defaultViewport: kind === 'chrome' ? { width, height } : null,
-      ...(kind === 'chrome' ? { args: [...CHROMIUM, `--window-size=${width},${height}`], pipe: true }
+      ...(kind === 'chrome' ? { args: [...CHROMIUM, ...(camera ? CAMERA : []), `--window-size=${width},${height}`], pipe: true }
         : { args: [`--width=${width}`, `--height=${height}`] }),
     });
     page = await browser.newPage();
