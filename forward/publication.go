@@ -34,6 +34,7 @@ type publishedLine struct {
 	rids  []string         // of simulcast, in the offer's order
 
 	taken  bool
+	idle   bool   // taken, but nothing shall be sent on it
 	format format // that it is taken in
 }
 
@@ -63,12 +64,14 @@ func takePublication(text string, o *offer, sound bool) (*publication, error) {
 	if !video && offers {
 		return nil, p.codecError()
 	}
-	if heard, _ := p.choose(capture.Audio); heard && !sound && video {
-		p.drop(capture.Audio)
-	} else if !heard && !video {
+	heard, _ := p.choose(capture.Audio)
+	if !heard && !video {
 		return nil, p.codecError()
 	}
 	p.oneTransport()
+	for i, m := range p.media {
+		p.lines[i].idle = capture.Kind(m.kind) == capture.Audio && !sound && video
+	}
 	return p, nil
 }
 
@@ -218,7 +221,7 @@ func simulcastRIDs(value string, sent []string) (rids []string) {
 func (p *publication) options() ingest.Options {
 	o := ingest.Options{Formats: map[uint8]ingest.Format{}}
 	for i, l := range p.lines {
-		if !l.taken {
+		if !l.taken || l.idle {
 			continue
 		}
 		kind := capture.Kind(p.media[i].kind)
@@ -294,7 +297,11 @@ func (l *publishedLine) write(line func(string, ...any), m offeredMedia, a answe
 		line("a=mid:%s", m.mid)
 	}
 	writeTransport(line, a, setup)
-	line("a=recvonly")
+	if l.idle {
+		line("a=inactive") // not port 0: GStreamer 1.22 loses the whole bundle by that
+	} else {
+		line("a=recvonly")
+	}
 	line("a=rtcp-mux")
 	line("a=rtcp-rsize")
 	name := f.codec + "/" + strconv.Itoa(int(f.clockRate))
