@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -34,16 +35,22 @@ const publishing = `(async () => {
 
 // publish has a page publish to a camera of a box, and gives what went wrong.
 func (b *box) publish(p *Page, camera, codec, encodings string) (trouble string, err error) {
+	token, err := b.token("publish", camera)
+	if err != nil {
+		return "", err
+	}
+	err = p.Eval(&trouble, fmt.Sprintf(publishing, "/whip/"+camera, token, codec, encodings))
+	return trouble, err
+}
+
+// token is one of the box's for a camera.
+func (b *box) token(right, camera string) (string, error) {
 	path, err := program()
 	if err != nil {
 		return "", err
 	}
-	token, err := exec.Command(path, "token", "--may", "publish", "--cameras", camera, "--data", filepath.Join(b.dir, "data")).Output()
-	if err != nil {
-		return "", err
-	}
-	err = p.Eval(&trouble, fmt.Sprintf(publishing, "/whip/"+camera, strings.TrimSpace(string(token)), codec, encodings))
-	return trouble, err
+	out, err := exec.Command(path, "token", "--may", right, "--cameras", camera, "--data", filepath.Join(b.dir, "data")).Output()
+	return strings.TrimSpace(string(out)), err
 }
 
 // state is what the box says of a camera.
@@ -122,6 +129,44 @@ func TestPublish(t *testing.T) {
 		if time.Now().After(limit) {
 			t.Fatalf("the layers are %v pixels wide", widths())
 		}
+	}
+	clean(t, viewer)
+}
+
+// TestPublishByGStreamer: webrtcbin publishes, with keyframes so seldom that
+// the viewer's picture begins with one that was asked for.
+func TestPublishByGStreamer(t *testing.T) {
+	b := startBox(t, "  - {id: h264, source: \"whip:\", audio: {enabled: true}}\n  - {id: vp8, source: \"whip:\"}\n")
+	viewer := Open(t, Options{})
+	for _, codec := range []string{"h264", "vp8"} {
+		token, err := b.token("publish", codec)
+		must(t, err)
+		cmd := exec.Command("/usr/bin/python3", "publish.py", "http://"+b.address+"/whip/"+codec, token, codec)
+		var said bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &said, &said
+		cmd.WaitDelay = 10 * time.Second
+		stdin, err := cmd.StdinPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		t.Cleanup(func() {
+			_ = stdin.Close()
+			if err := cmd.Wait(); err != nil || t.Failed() {
+				t.Errorf("%s: %v: %s", codec, err, said.String())
+			}
+		})
+		must(t, viewer.Goto(b.url+"#/"+codec))
+		c := look(t, viewer, codec, "?.frames > 60")
+		if !strings.EqualFold(c.Stats.Codec, codec) {
+			t.Errorf("the viewer decodes %s", c.Stats.Codec)
+		}
+		img, _, err := viewer.Screenshot(fmt.Sprintf("[data-camera=%s] video", codec))
+		must(t, err)
+		if n := colours(img); n < 8 {
+			t.Errorf("%s: the picture has %d colours", codec, n)
+		}
+	}
+	if c := b.state(t, "h264"); c.Audio == nil || c.Audio.Codec != "opus" {
+		t.Errorf("%+v", c)
 	}
 	clean(t, viewer)
 }
