@@ -70,17 +70,17 @@ func (s *SFU) newLink(subject string, log *slog.Logger, parsed *offer) link {
 // Errors that end a viewer or publisher.
 var (
 	errClosed    = errors.New("closed by the viewer")
-	errICEFailed = errors.New("no working path to the viewer (ICE failed)")
+	errICEFailed = errors.New("no working path (ICE failed)")
 )
 
 // ID is unique in this process's life: 128 random bits, base64url, a secret
 // (the URLs of WHEP and WHIP rest on it).
 func (l *link) ID() string { return l.id }
 
-// Done is closed when the viewer has ended.
+// Done is closed when the viewer, or publisher, has ended.
 func (l *link) Done() <-chan struct{} { return l.done }
 
-// Reason says why the viewer ended; empty before.
+// Reason says why it ended; empty before.
 func (l *link) Reason() string {
 	if r := l.reason.Load(); r != nil {
 		return *r
@@ -88,7 +88,7 @@ func (l *link) Reason() string {
 	return ""
 }
 
-// Close ends the viewer; reason goes to the log and to Reason. It does not
+// Close ends it; reason goes to the log and to Reason. It does not
 // wait: see Done.
 func (l *link) Close(reason string) { l.cancel(errors.New(reason)) }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"edged/capture"
 	"edged/forward"
 	"edged/forward/ingest"
+	"edged/internal/lab/link"
 
 	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
@@ -123,28 +125,7 @@ type publisher struct {
 	group   sync.WaitGroup
 	ctx     context.Context
 	cancel  context.CancelFunc
-	lost    func(*rtp.Header, []byte) bool // of packets, before they are sent; nil: none
-}
-
-// lossFactory makes interceptors that lose packets on their way out.
-type lossFactory struct{ p *publisher }
-
-func (f lossFactory) NewInterceptor(string) (interceptor.Interceptor, error) {
-	return &loser{p: f.p}, nil
-}
-
-type loser struct {
-	interceptor.NoOp
-	p *publisher
-}
-
-func (l *loser) BindLocalStream(_ *interceptor.StreamInfo, w interceptor.RTPWriter) interceptor.RTPWriter {
-	return interceptor.RTPWriterFunc(func(h *rtp.Header, b []byte, a interceptor.Attributes) (int, error) {
-		if l.p.lost != nil && l.p.lost(h, b) {
-			return len(b), nil
-		}
-		return w.Write(h, b, a)
-	})
+	path    *link.Path // to the box; nil: direct
 }
 
 func newPublisher(t *testing.T, rids ...string) *publisher {
@@ -156,7 +137,6 @@ func newPublisher(t *testing.T, rids ...string) *publisher {
 	m.RegisterFeedback(webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}, webrtc.RTPCodecTypeVideo)
 	r := &interceptor.Registry{}
 	p := &publisher{t: t, rids: rids}
-	r.Add(lossFactory{p}) // first: nearest to the network
 	for _, err := range []error{webrtc.ConfigureNack(m, r), webrtc.ConfigureRTCPReports(r), webrtc.ConfigureSimulcastExtensionHeaders(m), webrtc.ConfigureTWCCHeaderExtensionSender(m, r)} {
 		if err != nil {
 			t.Fatal(err)
@@ -283,11 +263,18 @@ func (p *publisher) answer(text string) {
 // publish joins a camera and sends until the test, or the publisher, ends.
 func (p *publisher) publish(c *ingested) {
 	p.t.Helper()
-	on, answer, err := c.sfu.Publish(context.Background(), forward.PublisherOptions{Offer: p.offer(), Camera: "dock", Source: c.source, Sound: true, Log: logger(p.t)})
+	offer := p.offer()
+	if p.path != nil {
+		offer = regexp.MustCompile(`a=candidate:.*\r\n`).ReplaceAllString(offer, "") // or the box would go round it
+	}
+	on, answer, err := c.sfu.Publish(context.Background(), forward.PublisherOptions{Offer: offer, Camera: "dock", Source: c.source, Sound: true, Log: logger(p.t)})
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	p.on = on
+	if p.path != nil {
+		answer = p.path.Through(answer)
+	}
 	p.answer(answer)
 	p.group.Go(p.send)
 }
@@ -438,14 +425,17 @@ func TestPublishSimulcast(t *testing.T) {
 	c.until(t, "asked for a keyframe", func() bool { return p.plis.Load() == before+1 })
 }
 
-// Packets that the path loses are asked for again; a viewer sees whole frames.
+// Packets that the path loses, or brings late, are asked for again; a viewer
+// sees whole frames.
 func TestPublishOverALossyPath(t *testing.T) {
 	c := newIngested(t)
+	udp, _ := c.sfu.Ports()
 	p := newPublisher(t)
-	var n atomic.Int64
-	p.lost = func(_ *rtp.Header, b []byte) bool { return len(b) > 100 && n.Add(1)%10 == 3 }
+	p.path = newBottleneck(t, udp).Path
 	p.publish(c)
-	c.until(t, "100 frames", func() bool { return len(c.frames[capture.Video]) > 100 })
+	c.until(t, "a frame", func() bool { return len(c.frames[capture.Video]) > 0 })
+	p.path.Shape(link.Shape{Loss: 0.05, Delay: 15 * time.Millisecond}, link.Shape{Loss: 0.05, Delay: 15 * time.Millisecond, Jitter: 5 * time.Millisecond})
+	c.until(t, "200 frames", func() bool { return len(c.frames[capture.Video]) > 200 })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	lost := 0
@@ -454,8 +444,10 @@ func TestPublishOverALossyPath(t *testing.T) {
 			lost++
 		}
 	}
-	if p.nacks.Load() < 10 || lost > 10 {
-		t.Errorf("%d requests for lost packets, %d of 100 frames after a loss", p.nacks.Load(), lost)
+	_, up := p.path.Counts()
+	t.Logf("%d packets lost on the way, %d requests for them, %d of %d frames after one that never came", up.Lost, p.nacks.Load(), lost, len(c.frames[capture.Video]))
+	if up.Lost < 10 || p.nacks.Load() < 10 || lost > 15 {
+		t.Error("not repaired")
 	}
 }
 

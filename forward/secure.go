@@ -43,7 +43,7 @@ func dtlsProfiles() ([]dtls.SRTPProtectionProfile, error) {
 
 // handshake does DTLS over the ICE connection, as the server, so that the box
 // chooses the SRTP profile, unless the viewer insists on that role. It checks
-// the viewer's certificate against the offer's fingerprint (RFC 8122).
+// the far side's certificate against the offer's fingerprint (RFC 8122).
 func (l *link) handshake(ctx context.Context, conn *ice.Conn, in *packetio.Buffer) (*secured, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, handshakeLimit, errors.New("DTLS: no answer"))
 	defer cancel()
@@ -94,13 +94,13 @@ func (l *link) handshake(ctx context.Context, conn *ice.Conn, in *packetio.Buffe
 	return s, nil
 }
 
-// verify holds the viewer's certificate against the fingerprint in its offer.
+// verify holds the far side's certificate against the fingerprint in its offer.
 func (l *link) verify(certs [][]byte, _ [][]*x509.Certificate) error {
 	if len(certs) == 0 {
-		return errors.New("the viewer sent no certificate")
+		return errors.New("no certificate came")
 	}
 	if got := fingerprint(certs[0]); got != l.offer.fingerprint {
-		return errors.New("the viewer's certificate does not match the fingerprint in its offer")
+		return errors.New("the certificate does not match the fingerprint in the offer")
 	}
 	return nil
 }
