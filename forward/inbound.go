@@ -1,6 +1,8 @@
 package forward
 
 import (
+	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,10 +23,15 @@ const (
 	mediaRate   = 2 * ingest.MaxPackets
 )
 
+// maxSenders is how many SSRCs are opened packets of, in a link's life: each
+// costs memory that stays.
+const maxSenders = 128
+
 // inbound opens what a viewer or a publisher sends.
 type inbound struct {
 	mu     sync.Mutex    // held while a packet is handled
 	srtp   *srtp.Context // nil before the handshake has ended
+	known  []uint32      // SSRCs of packets that were genuine
 	header rtcp.Header   // scratch
 	media  rtp.Header    // likewise
 	plain  []byte        // likewise
@@ -38,6 +45,17 @@ func (in *inbound) open(c *srtp.Context) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.srtp = c
+}
+
+// room tells whether packets of an SSRC may be opened.
+func (in *inbound) room(ssrc uint32) bool {
+	return len(in.known) < maxSenders || slices.Contains(in.known, ssrc)
+}
+
+func (in *inbound) know(ssrc uint32) {
+	if !slices.Contains(in.known, ssrc) {
+		in.known = append(in.known, ssrc)
+	}
 }
 
 // receive takes a DTLS record or a packet of SRTCP or SRTP that came from the
@@ -64,10 +82,15 @@ func (l *link) receive(kind content, p []byte, now time.Time) bool {
 	if in.count++; in.count > inboundRate {
 		return false
 	}
+	ssrc := binary.BigEndian.Uint32(p[4:])
+	if !in.room(ssrc) {
+		return false
+	}
 	plain, err := in.srtp.DecryptRTCP(p[:0], p, &in.header)
 	if err != nil {
 		return false
 	}
+	in.know(ssrc)
 	l.takeRTCP(plain, now)
 	return true
 }
@@ -75,13 +98,15 @@ func (l *link) receive(kind content, p []byte, now time.Time) bool {
 // receiveRTP takes a packet of SRTP; in.mu is held.
 func (l *link) receiveRTP(p []byte, now time.Time) bool {
 	in := &l.in
-	if in.frames++; in.frames > mediaRate || l.takeRTP == nil {
+	ssrc := binary.BigEndian.Uint32(p[8:])
+	if in.frames++; in.frames > mediaRate || l.takeRTP == nil || !in.room(ssrc) {
 		return false
 	}
 	plain, err := in.srtp.DecryptRTP(in.plain[:0], p, &in.media)
 	if err != nil {
 		return false
 	}
+	in.know(ssrc)
 	in.plain = plain
 	l.takeRTP(plain, now)
 	return true
