@@ -24,7 +24,7 @@ import (
 
 const (
 	patience = 2 * time.Minute // an emulated processor is slow, and so may be its host
-	maxSize  = 25 << 20        // bytes of a binary
+	maxSize  = 28 << 20        // bytes of a binary
 	frames   = 30
 )
 
