@@ -54,25 +54,14 @@ func boot(t *testing.T, i Image, folder, script string) string {
 	return out
 }
 
-// compilers for the machines that programs are built for.
-var compilers = map[string][]string{
-	"amd64": nil,
-	"arm64": {"GOARCH=arm64", "CC=aarch64-linux-gnu-gcc", "CXX=aarch64-linux-gnu-g++"},
-}
-
 // build makes a static program in folder; args are go's command and its package.
 func build(t *testing.T, folder, name, pkg string, command ...string) {
-	t.Helper()
-	buildFor(t, "amd64", folder, name, pkg, command...)
-}
-
-func buildFor(t *testing.T, arch, folder, name, pkg string, command ...string) {
 	t.Helper()
 	args := append(command, "-tags", "netgo osusergo", "-ldflags", "-s -w -linkmode external -extldflags -static",
 		"-o", filepath.Join(folder, name), pkg)
 	cmd := exec.CommandContext(t.Context(), "go", args...)
 	cmd.Dir = "../../.."
-	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=1"), compilers[arch]...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
 	}
@@ -92,7 +81,11 @@ func TestCamerasARM64(t *testing.T) {
 
 func testCameras(t *testing.T, arch string) {
 	folder := t.TempDir()
-	buildFor(t, arch, folder, "v4l2.test", "./capture/v4l2", "test", "-c")
+	cmd := exec.CommandContext(t.Context(), "scripts/build", filepath.Join(folder, "v4l2.test"), arch, "./capture/v4l2")
+	cmd.Dir = "../../.."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
+	}
 	out := boot(t, imageOf(t, arch), folder, "EDGED_TEST_GUEST=1 ./v4l2.test -test.v -test.run '^TestGuest' -test.timeout 200s\n")
 	t.Log(out)
 	if !strings.Contains(out, "\nPASS\n") || strings.Contains(out, "--- SKIP") {
