@@ -223,7 +223,7 @@ func residentOf(ctx context.Context, s *setup, config string) (rss float64, err 
 	return float64(n), err
 }
 
-var allocs = regexp.MustCompile(`(?m)^BenchmarkEgress/gso=true\S*\s.*\s(\d+) allocs/op$`)
+var allocs = regexp.MustCompile(`(?m)^BenchmarkEgress/GSO(?:-\d+)?\s.*\s(\d+) allocs/op$`)
 
 // allocations asks the benchmark of the way from the ring to the socket,
 // whose operation is a frame of nine packets.
