@@ -125,12 +125,11 @@ func H264HasIDR(nalus [][]byte) bool {
 // H264Params keeps the newest parameter sets of a stream, seen in band or out
 // of band. The zero value holds none. Not safe for concurrent use.
 type H264Params struct {
-	sps    []byte
-	pps    [][]byte // by order of arrival, one an id
-	width  int
-	height int
-	fps    float64
-	out    [][]byte // of Complete
+	sps   []byte
+	pps   ppsSets
+	track Track // valid where sps is
+	fps   float64
+	out   [][]byte // of Complete
 }
 
 // Observe takes the parameter sets out of an access unit, or out of an SDP's
@@ -144,7 +143,7 @@ func (p *H264Params) Observe(nalus [][]byte) (changed bool, err error) {
 		case naluSPS:
 			c, err = p.observeSPS(n, nalus)
 		case naluPPS:
-			c, err = p.observePPS(n)
+			c, err = p.pps.observe(n, 1)
 		}
 		if err != nil {
 			return changed, &Error{Code: CodeProtocol, Err: err}
@@ -169,7 +168,11 @@ func (p *H264Params) observeSPS(sps []byte, unit [][]byte) (bool, error) {
 	if w <= 0 || h <= 0 || w > 16384 || h > 16384 {
 		return false, fmt.Errorf("SPS: a picture of %d × %d", w, h)
 	}
-	p.sps, p.width, p.height = bytes.Clone(sps), w, h
+	p.sps = bytes.Clone(sps)
+	p.track = Track{
+		Kind: Video, Codec: H264, ClockRate: 90000, Width: w, Height: h,
+		Fmtp: fmt.Sprintf("profile-level-id=%02x%02x%02x;packetization-mode=1", sps[1], sps[2], sps[3]),
+	}
 	p.fps = 0
 	if s.VUI != nil && s.VUI.TimingInfo != nil {
 		if fps := s.FPS(); fps > 0 && fps <= 1000 {
@@ -186,37 +189,42 @@ func (p *H264Params) observeSPS(sps []byte, unit [][]byte) (bool, error) {
 	return true, nil
 }
 
-func (p *H264Params) observePPS(pps []byte) (bool, error) {
-	for _, known := range p.pps {
+// ppsSets are the PPS of a stream, by order of arrival, one an id.
+type ppsSets [][]byte
+
+// observe takes a PPS, whose NAL unit's header has so many bytes.
+func (s *ppsSets) observe(pps []byte, header int) (changed bool, err error) {
+	for _, known := range *s {
 		if bytes.Equal(known, pps) {
 			return false, nil
 		}
 	}
-	if len(pps) < 2 || len(pps) > maxParamSet {
+	if len(pps) <= header || len(pps) > maxParamSet {
 		return false, fmt.Errorf("PPS of %d bytes", len(pps))
 	}
-	id, err := ppsID(pps)
+	id, err := ppsID(pps[header:])
 	if err != nil {
 		return false, err
 	}
-	for i, known := range p.pps {
-		if k, _ := ppsID(known); k == id {
-			p.pps[i] = bytes.Clone(pps)
+	for i, known := range *s {
+		if k, _ := ppsID(known[header:]); k == id {
+			(*s)[i] = bytes.Clone(pps)
 			return true, nil
 		}
 	}
-	if len(p.pps) == maxPPS {
+	if len(*s) == maxPPS {
 		return false, fmt.Errorf("more than %d PPS", maxPPS)
 	}
-	p.pps = append(p.pps, bytes.Clone(pps))
+	*s = append(*s, bytes.Clone(pps))
 	return true, nil
 }
 
-// ppsID reads pic_parameter_set_id, the leading ue(v), 0..255: at most 8
-// zeros, a one and 8 bits, before which no emulation prevention can stand.
+// ppsID reads pic_parameter_set_id, the leading ue(v) behind the NAL unit's
+// header, 0..255: at most 8 zeros, a one and 8 bits, before which no emulation
+// prevention can stand.
 func ppsID(pps []byte) (int, error) {
 	var v uint32
-	for i := 1; i <= 4; i++ {
+	for i := range 4 {
 		v <<= 8
 		if i < len(pps) {
 			v |= uint32(pps[i])
@@ -240,16 +248,7 @@ func (p *H264Params) Ready() bool { return p.sps != nil && len(p.pps) > 0 }
 func (p *H264Params) FPS() float64 { return p.fps }
 
 // Track describes the stream, or reports false while the SPS is unknown.
-func (p *H264Params) Track() (Track, bool) {
-	if p.sps == nil {
-		return Track{}, false
-	}
-	return Track{
-		Kind: Video, Codec: H264, ClockRate: 90000,
-		Fmtp:  fmt.Sprintf("profile-level-id=%02x%02x%02x;packetization-mode=1", p.sps[1], p.sps[2], p.sps[3]),
-		Width: p.width, Height: p.height,
-	}, true
-}
+func (p *H264Params) Track() (Track, bool) { return p.track, p.sps != nil }
 
 // Complete makes an access unit with an IDR picture decodable alone: where a
 // parameter set is missing, the known ones are put in front. Any other access

@@ -77,8 +77,8 @@ func H265IsKeyframe(nalus [][]byte) bool {
 // of band. The zero value holds none. Not safe for concurrent use.
 type H265Params struct {
 	vps, sps []byte
-	pps      [][]byte // by order of arrival, one an id
-	track    Track    // valid where sps is
+	pps      ppsSets
+	track    Track // valid where sps is
 	fps      float64
 	reorders bool
 	out      [][]byte // of Complete
@@ -97,7 +97,7 @@ func (p *H265Params) Observe(nalus [][]byte) (changed bool, err error) {
 		case hevcSPS:
 			c, err = p.observeSPS(n, nalus)
 		case hevcPPS:
-			c, err = p.observePPS(n)
+			c, err = p.pps.observe(n, 2)
 		}
 		if err != nil {
 			return changed, &Error{Code: CodeProtocol, Err: err}
@@ -157,32 +157,6 @@ func (p *H265Params) observeSPS(sps []byte, unit [][]byte) (bool, error) {
 	return true, nil
 }
 
-func (p *H265Params) observePPS(pps []byte) (bool, error) {
-	for _, known := range p.pps {
-		if bytes.Equal(known, pps) {
-			return false, nil
-		}
-	}
-	if len(pps) < 3 || len(pps) > maxParamSet {
-		return false, fmt.Errorf("PPS of %d bytes", len(pps))
-	}
-	id, err := ppsID(pps[1:]) // as in H.264, behind a header of two bytes
-	if err != nil {
-		return false, err
-	}
-	for i, known := range p.pps {
-		if k, _ := ppsID(known[1:]); k == id {
-			p.pps[i] = bytes.Clone(pps)
-			return true, nil
-		}
-	}
-	if len(p.pps) == maxPPS {
-		return false, fmt.Errorf("more than %d PPS", maxPPS)
-	}
-	p.pps = append(p.pps, bytes.Clone(pps))
-	return true, nil
-}
-
 // Ready tells whether all three parameter sets are known.
 func (p *H265Params) Ready() bool { return p.vps != nil && p.sps != nil && len(p.pps) > 0 }
 
@@ -218,80 +192,34 @@ func (p *H265Params) Complete(nalus [][]byte) [][]byte {
 // decoding order numbers) and sets Payloads and Keyframe of dst, as
 // [Packetizer.H264] does.
 func (p *Packetizer) H265(nalus [][]byte, dst *Frame) {
-	dst.Payloads, p.buf = dst.Payloads[:0], p.buf[:0]
 	dst.Keyframe = H265IsKeyframe(nalus)
-	small := p.nalus[:0] // parameter sets and SEI that wait for the next aggregate
-	size := 2            // of that aggregate
-	for _, n := range nalus {
+	p.cut(&h265Payloads, nalus, dst)
+}
+
+// h265Payloads are aggregation packets and fragmentation units (RFC 7798,
+// 4.4.2 and 4.4.3).
+var h265Payloads = nalPayloads{
+	header: 2,
+	role: func(n []byte) nalRole {
 		switch hevcType(n) {
 		case -1, hevcAUD, hevcFiller:
-			continue
+			return nalDropped
 		case hevcVPS, hevcSPS, hevcPPS, hevcPrefixSEI, hevcSuffixSEI:
-			if 2+2+len(n) <= MaxPayload {
-				if size+2+len(n) > MaxPayload {
-					p.aggregateH265(small, size, dst)
-					small, size = small[:0], 2
-				}
-				small, size = append(small, n), size+2+len(n)
-				continue
-			}
+			return nalSmall
 		}
-		p.aggregateH265(small, size, dst)
-		small, size = small[:0], 2
-		p.fragmentH265(n, dst)
-	}
-	p.aggregateH265(small, size, dst)
-	clear(small[:cap(small)]) // keeps no caller's memory alive
-	p.nalus = small[:0]
-}
-
-// aggregateH265 sends the units as one aggregation packet (RFC 7798, 4.4.2),
-// or one alone as it is.
-func (p *Packetizer) aggregateH265(units [][]byte, size int, dst *Frame) {
-	switch len(units) {
-	case 0:
-		return
-	case 1:
-		dst.Payloads = append(dst.Payloads, units[0])
-		return
-	}
-	out := p.take(size)
-	forbidden, layer, temporal := byte(0), byte(0x3f), byte(7)
-	at := 2
-	for _, n := range units {
-		forbidden |= n[0] & 0x80
-		layer = min(layer, n[0]<<5&0x20|n[1]>>3) // the lowest of all, as the temporal id
-		temporal = min(temporal, n[1]&7)
-		out[at], out[at+1] = byte(len(n)>>8), byte(len(n))
-		at += 2 + copy(out[at+2:], n)
-	}
-	out[0], out[1] = forbidden|48<<1|layer>>5, layer<<3|temporal
-	dst.Payloads = append(dst.Payloads, out)
-}
-
-// fragmentH265 sends one NAL unit alone where it fits, else in fragmentation
-// units (RFC 7798, 4.4.3) of equal size.
-func (p *Packetizer) fragmentH265(n []byte, dst *Frame) {
-	if len(n) <= MaxPayload {
-		dst.Payloads = append(dst.Payloads, n)
-		return
-	}
-	const start, end = 0x80, 0x40
-	kind := n[0] >> 1 & 0x3f
-	rest := n[2:]
-	size := equalSize(len(rest), MaxPayload-3)
-	for first := true; len(rest) > 0; first = false {
-		piece := rest[:min(size, len(rest))]
-		rest = rest[len(piece):]
-		out := p.take(3 + len(piece))
-		out[0], out[1], out[2] = n[0]&0x81|49<<1, n[1], kind
-		if first {
-			out[2] |= start
+		return nalWhole
+	},
+	join: func(units [][]byte, header []byte) {
+		forbidden, layer, temporal := byte(0), byte(0x3f), byte(7)
+		for _, n := range units {
+			forbidden |= n[0] & 0x80
+			layer = min(layer, n[0]<<5&0x20|n[1]>>3) // the lowest of all, as the temporal id
+			temporal = min(temporal, n[1]&7)
 		}
-		if len(rest) == 0 {
-			out[2] |= end
-		}
-		copy(out[3:], piece)
-		dst.Payloads = append(dst.Payloads, out)
-	}
+		header[0], header[1] = forbidden|48<<1|layer>>5, layer<<3|temporal
+	},
+	split: func(n, header []byte) byte {
+		header[0], header[1] = n[0]&0x81|49<<1, n[1]
+		return n[0] >> 1 & 0x3f
+	},
 }

@@ -27,84 +27,36 @@ func NewPacketizer(c Codec) (*Packetizer, error) {
 // had the frame. Access unit delimiters and filler are left out. An access
 // unit with nothing to send leaves Payloads empty.
 func (p *Packetizer) H264(nalus [][]byte, dst *Frame) {
-	dst.Payloads, p.buf = dst.Payloads[:0], p.buf[:0]
 	dst.Keyframe = H264IsKeyframe(nalus)
 	p.depend(nalus, dst)
-	small := p.nalus[:0] // parameter sets and SEI that wait for the next aggregate
-	size := 1            // of that aggregate
-	for _, n := range nalus {
+	p.cut(&h264Payloads, nalus, dst)
+}
+
+// h264Payloads are STAP-A and FU-A (RFC 6184, 5.7.1 and 5.8).
+var h264Payloads = nalPayloads{
+	header: 1,
+	role: func(n []byte) nalRole {
 		switch naluType(n) {
 		case 0, naluAUD, naluFiller:
-			continue
+			return nalDropped
 		case naluSPS, naluPPS, naluSEI:
-			if 1+2+len(n) <= MaxPayload {
-				if size+2+len(n) > MaxPayload {
-					p.aggregate(small, size, dst)
-					small, size = small[:0], 1
-				}
-				small, size = append(small, n), size+2+len(n)
-				continue
+			return nalSmall
+		}
+		return nalWhole
+	},
+	join: func(units [][]byte, header []byte) {
+		header[0] = 24
+		for _, n := range units {
+			header[0] |= n[0] & 0x80        // F: any
+			if n[0]&0x60 > header[0]&0x60 { // NRI: the highest
+				header[0] = header[0]&^0x60 | n[0]&0x60
 			}
 		}
-		p.aggregate(small, size, dst)
-		small, size = small[:0], 1
-		p.fragment(n, dst)
-	}
-	p.aggregate(small, size, dst)
-	clear(small[:cap(small)]) // keeps no caller's memory alive
-	p.nalus = small[:0]
-}
-
-// aggregate sends the units as one STAP-A (RFC 6184, 5.7.1), or one alone as
-// it is.
-func (p *Packetizer) aggregate(units [][]byte, size int, dst *Frame) {
-	switch len(units) {
-	case 0:
-		return
-	case 1:
-		dst.Payloads = append(dst.Payloads, units[0])
-		return
-	}
-	out := p.take(size)
-	var head byte = 24
-	at := 1
-	for _, n := range units {
-		head |= n[0] & 0x80        // F: any
-		if n[0]&0x60 > head&0x60 { // NRI: the highest
-			head = head&^0x60 | n[0]&0x60
-		}
-		out[at], out[at+1] = byte(len(n)>>8), byte(len(n))
-		at += 2 + copy(out[at+2:], n)
-	}
-	out[0] = head
-	dst.Payloads = append(dst.Payloads, out)
-}
-
-// fragment sends one NAL unit alone where it fits, else as FU-A (RFC 6184,
-// 5.8) in pieces of equal size, so that one segmented write carries them.
-func (p *Packetizer) fragment(n []byte, dst *Frame) {
-	if len(n) <= MaxPayload {
-		dst.Payloads = append(dst.Payloads, n)
-		return
-	}
-	const start, end = 0x80, 0x40
-	indicator, kind := n[0]&0xe0|28, n[0]&0x1f
-	rest := n[1:]
-	size := equalSize(len(rest), MaxPayload-2)
-	for first := true; len(rest) > 0; first = false {
-		piece := rest[:min(size, len(rest))]
-		rest = rest[len(piece):]
-		out := p.take(2 + len(piece))
-		out[0], out[1] = indicator, kind
-		if first {
-			out[1] |= start
-		}
-		if len(rest) == 0 {
-			out[1] |= end
-		}
-		copy(out[2:], piece)
-		dst.Payloads = append(dst.Payloads, out)
-	}
+	},
+	split: func(n, header []byte) byte {
+		header[0] = n[0]&0xe0 | 28
+		return n[0] & 0x1f
+	},
 }
 
 // equalSize is the size of the pieces when n bytes are cut into as few as
