@@ -51,56 +51,42 @@ func (i Image) CodecModules(ctx context.Context, cache string) (paths []string, 
 		return nil, fmt.Errorf("codec modules: %w", err)
 	}
 	defer os.RemoveAll(work)
-	if err := buildCodec(ctx, work, release, series); err != nil {
+	built, err := buildCodec(ctx, work, cache, release, series)
+	if err != nil {
 		return nil, fmt.Errorf("codec modules: %w", err)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("codec modules: %w", err)
 	}
 	for n, m := range codecModules {
-		b, err := os.ReadFile(filepath.Join(work, "source", m+".ko"))
-		if err == nil {
-			err = replace(paths[n], b)
+		b, ok := built[moduleName(m)]
+		if !ok {
+			return nil, fmt.Errorf("codec modules: %s was not built", m)
 		}
-		if err != nil {
+		if err := replace(paths[n], b); err != nil {
 			return nil, fmt.Errorf("codec modules: %w", err)
 		}
 	}
 	return paths, nil
 }
 
-// buildCodec leaves the modules of a kernel in the folder source of work.
-func buildCodec(ctx context.Context, work, release, series string) error {
-	common := strings.TrimSuffix(release, "-amd64") + "-common"
-	headers := []string{"linux-headers-" + release, "linux-headers-" + common, "linux-kbuild-" + series}
-	source := "linux-source-" + series
-	if err := run(ctx, work, "apt-get", append([]string{"download", "-q", source}, headers...)...); err != nil {
-		return err
-	}
-	root := filepath.Join(work, "root")
-	for _, name := range headers {
-		deb, err := only(filepath.Join(work, name+"_*.deb"))
-		if err != nil {
-			return err
-		}
-		if err := run(ctx, work, "dpkg-deb", "-x", deb, root); err != nil {
-			return err
-		}
-	}
-	deb, err := only(filepath.Join(work, source+"_*.deb"))
+// buildCodec builds the modules for a kernel, in work, and returns them by
+// name.
+func buildCodec(ctx context.Context, work, cache, release, series string) (map[string][]byte, error) {
+	m := machines["amd64"]
+	tree, err := headers(ctx, m, here(), release, cache)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := unpackCodec(ctx, deb, filepath.Join(work, "source")); err != nil {
-		return err
+	deb, err := here().fetch(ctx, work, "linux-source-"+series)
+	if err != nil {
+		return nil, err
 	}
-	// The headers refer to where they would be installed.
-	build := filepath.Join(root, "usr/src/linux-headers-"+release)
-	makefile := "include " + filepath.Join(root, "usr/src/linux-headers-"+common, "Makefile") + "\n"
-	if err := os.WriteFile(filepath.Join(build, "Makefile"), []byte(makefile), 0o644); err != nil {
-		return err
+	source := filepath.Join(work, "source")
+	if err := unpackCodec(ctx, deb, source); err != nil {
+		return nil, err
 	}
-	return run(ctx, work, "make", "-s", "-C", build, "M="+filepath.Join(work, "source"), "modules")
+	return compile(ctx, m, tree, release, source)
 }
 
 // unpackCodec takes the sources of the modules out of the package of the
@@ -158,24 +144,6 @@ func readSources(r io.Reader, dir string) error {
 	}
 	if found == 0 {
 		return errors.New("no source of vicodec in it")
-	}
-	return nil
-}
-
-// only is the one file that a pattern matches.
-func only(pattern string) (string, error) {
-	names, err := filepath.Glob(pattern)
-	if err != nil || len(names) != 1 {
-		return "", fmt.Errorf("%s: %d files, %w", filepath.Base(pattern), len(names), err)
-	}
-	return names[0], nil
-}
-
-func run(ctx context.Context, dir, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", name, err, out)
 	}
 	return nil
 }
