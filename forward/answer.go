@@ -35,10 +35,7 @@ func (v *Viewer) answerWith(p answerParams) string {
 func answer(o *offer, chosen []selection, p answerParams) string {
 	var b strings.Builder
 	line := func(format string, a ...any) { fmt.Fprintf(&b, format+"\r\n", a...) }
-	setup := "passive"
-	if o.passive {
-		setup = "active"
-	}
+	setup := o.setup()
 	data := o.dataLine(chosen)
 	var mids []string
 	for _, mid := range o.bundle { // in the offer's order (RFC 9143 §7.3.1)
@@ -47,13 +44,7 @@ func answer(o *offer, chosen []selection, p answerParams) string {
 			mids = append(mids, mid)
 		}
 	}
-	line("v=0")
-	line("o=- %d %d IN IP4 127.0.0.1", p.sessionID, p.version)
-	line("s=-")
-	line("t=0 0")
-	if len(mids) > 0 {
-		line("a=group:BUNDLE %s", strings.Join(mids, " "))
-	}
+	writeSession(line, p, mids)
 	line("a=msid-semantic: WMS %s", p.stream)
 	for i, m := range o.media {
 		if i == data {
@@ -68,6 +59,27 @@ func answer(o *offer, chosen []selection, p answerParams) string {
 		writeMedia(line, m, chosen[j], p, p.lanes[j], setup)
 	}
 	return b.String()
+}
+
+// setup is our role in DTLS (RFC 4145 §4.1): the server's, unless the offer
+// insists on it.
+func (o *offer) setup() string {
+	if o.passive {
+		return "active"
+	}
+	return "passive"
+}
+
+// writeSession writes what stands before the m-lines; bundled are the mids of
+// those that share a transport.
+func writeSession(line func(string, ...any), p answerParams, bundled []string) {
+	line("v=0")
+	line("o=- %d %d IN IP4 127.0.0.1", p.sessionID, p.version)
+	line("s=-")
+	line("t=0 0")
+	if len(bundled) > 0 {
+		line("a=group:BUNDLE %s", strings.Join(bundled, " "))
+	}
 }
 
 // name is the format as in a=rtpmap.

@@ -257,29 +257,19 @@ func (l *publishedLine) repeats() bool { return l.format.hasRTX && l.format.rtx 
 func (p *publication) answer(a answerParams) string {
 	var b strings.Builder
 	line := func(format string, v ...any) { fmt.Fprintf(&b, format+"\r\n", v...) }
-	setup := "passive"
-	if p.passive {
-		setup = "active"
-	}
 	var mids []string
 	for i, m := range p.media {
 		if p.lines[i].taken && slices.Contains(p.bundle, m.mid) {
 			mids = append(mids, m.mid)
 		}
 	}
-	line("v=0")
-	line("o=- %d %d IN IP4 127.0.0.1", a.sessionID, a.version)
-	line("s=-")
-	line("t=0 0")
-	if len(mids) > 0 {
-		line("a=group:BUNDLE %s", strings.Join(mids, " "))
-	}
+	writeSession(line, a, mids)
 	for i, m := range p.media {
 		if !p.lines[i].taken {
 			refuse(line, m)
 			continue
 		}
-		p.lines[i].write(line, m, a, setup)
+		p.lines[i].write(line, m, a, p.setup())
 	}
 	return b.String()
 }
