@@ -27,17 +27,7 @@ func (s *Server) WHEP(w http.ResponseWriter, r *http.Request, camera string) {
 }
 
 func (s *Server) whepPost(w http.ResponseWriter, r *http.Request, camera string) *failure {
-	g, f := s.admit(Bearer(r), RemoteAddr(r))
-	if f != nil {
-		return f
-	}
-	if !g.Allows(auth.View, camera) {
-		return failf(forbidden, "the token does not permit to view this camera")
-	}
-	if _, _, ok := s.o.Cameras.Camera(camera); !ok {
-		return failf(unknownCamera, "no camera %.40q", camera)
-	}
-	offer, f := readBody(w, r, typeSDP)
+	g, offer, f := s.offered(w, r, camera, auth.View, "view this camera")
 	if f != nil {
 		return f
 	}
@@ -48,6 +38,22 @@ func (s *Server) whepPost(w http.ResponseWriter, r *http.Request, camera string)
 	s.views.add(v)
 	s.created(w, r, "/whep/", v, g, answer)
 	return nil
+}
+
+// offered reads the offer of somebody whose token lets them do what they ask of
+// the camera.
+func (s *Server) offered(w http.ResponseWriter, r *http.Request, camera string, right auth.Right, what string) (g auth.Grant, offer string, f *failure) {
+	if g, f = s.admit(Bearer(r), RemoteAddr(r)); f != nil {
+		return g, "", f
+	}
+	if !g.Allows(right, camera) {
+		return g, "", failf(forbidden, "the token does not permit to %s", what)
+	}
+	if _, _, ok := s.o.Cameras.Camera(camera); !ok {
+		return g, "", failf(unknownCamera, "no camera %.40q", camera)
+	}
+	offer, f = readBody(w, r, typeSDP)
+	return g, offer, f
 }
 
 // created answers with a new session, whose URL begins with root.

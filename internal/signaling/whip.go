@@ -21,17 +21,7 @@ func (s *Server) WHIP(w http.ResponseWriter, r *http.Request, camera string) {
 
 func (s *Server) whipPost(w http.ResponseWriter, r *http.Request, camera string) *failure {
 	began := time.Now()
-	g, f := s.admit(Bearer(r), RemoteAddr(r))
-	if f != nil {
-		return f
-	}
-	if !g.Allows(auth.Publish, camera) {
-		return failf(forbidden, "the token does not permit to publish to this camera")
-	}
-	if _, _, ok := s.o.Cameras.Camera(camera); !ok {
-		return failf(unknownCamera, "no camera %.40q", camera)
-	}
-	offer, f := readBody(w, r, typeSDP)
+	g, offer, f := s.offered(w, r, camera, auth.Publish, "publish to this camera")
 	if f != nil {
 		return f
 	}
